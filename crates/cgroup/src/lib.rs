@@ -1,0 +1,1 @@
+//! Resource groups over cgroup v1, hybrid and v2: one vocabulary on every layout.
