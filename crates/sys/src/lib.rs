@@ -7,6 +7,26 @@
 //! `libc::syscall` the SAFETY argument is uniform: every pointer comes from a reference that
 //! outlives the call, and every length is that reference's own.
 
+pub mod clone;
 pub mod errno;
+pub mod exec;
+pub mod fd;
+pub mod in_root;
+pub mod keyring;
+pub mod message;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod process;
+pub mod procfs;
+pub mod scheduling;
+pub mod signal;
+pub mod terminal;
 
 pub use rustix::io::{Errno, Result};
+
+/// Turns a raw system call's return value into a result.
+pub(crate) fn result(value: libc::c_long) -> Result<usize> {
+    usize::try_from(value)
+        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
