@@ -1,1 +1,3 @@
 //! From an OCI bundle to a running container.
+
+pub mod spec;

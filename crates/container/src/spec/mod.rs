@@ -1,0 +1,41 @@
+//! The OCI runtime specification's documents, version 1.3, as far as Linux goes.
+//!
+//! These types are the edge: they say what a document may hold, in the document's own words and
+//! units, and no more. [`parse`] refuses wrong types; meaning is judged separately.
+//! Fields that are not in the specification are ignored, as every peer does.
+
+mod config;
+mod error;
+mod go;
+mod hooks;
+mod linux;
+mod load;
+mod process;
+mod resources;
+mod seccomp;
+mod state;
+
+pub use config::{Mount, Root, Spec};
+pub use error::Error;
+pub use hooks::{Hook, Hooks};
+pub use linux::{
+    Device, DeviceKind, IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag,
+    MemoryPolicyMode, Namespace, NamespaceKind, NetDevice, Personality, PersonalityDomain,
+    TimeOffset,
+};
+pub use load::{MAX_DOCUMENT, load, parse, parse_process, parse_resources, read_document};
+pub use process::{
+    Capabilities, ConsoleSize, CpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit,
+    Scheduler, SchedulerFlag, SchedulerPolicy, User,
+};
+pub use resources::{
+    BlockIo, Cpu, DeviceRule, DeviceRuleKind, HugepageLimit, InterfacePriority, Memory, Network,
+    Pids, Rdma, Resources, ThrottleDevice, WeightDevice,
+};
+pub use seccomp::{
+    Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall,
+};
+pub use state::{ContainerProcessState, SECCOMP_FD_NAME, State, Status};
+
+/// The version of the specification that floe implements.
+pub const VERSION: &str = "1.3.0";
