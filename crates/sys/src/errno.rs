@@ -27,7 +27,10 @@ fn lower_first(text: &str) -> String {
 #[must_use]
 pub fn name(errno: Errno) -> String {
     let known = NAMES.iter().find(|(value, _)| *value == errno);
-    known.map_or_else(|| errno.raw_os_error().to_string(), |(_, name)| (*name).to_owned())
+    known.map_or_else(
+        || errno.raw_os_error().to_string(),
+        |(_, name)| (*name).to_owned(),
+    )
 }
 
 macro_rules! names {
