@@ -1,0 +1,74 @@
+//! Builds the workspace's programs and tests and finds the test programs.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A test program that cargo built.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// `cgroup`, or `tests::root` for an integration test.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    /// Integration tests get a process each.
+    pub(crate) process_per_test: bool,
+    /// Where cargo would run it: the package's directory.
+    pub(crate) directory: PathBuf,
+}
+
+/// Builds everything; the programs come first, so that tests find the `floe-oci` of this build.
+pub(crate) fn test_programs() -> Result<Vec<Program>> {
+    cargo(&["build", "--workspace", "--exclude", "xtask", "--bins"])?;
+    let messages = cargo(&["test", "--workspace", "--no-run"])?;
+    let mut programs: Vec<Program> = messages.iter().filter_map(program).collect();
+    programs.sort_by(|a, b| (a.process_per_test, &a.name).cmp(&(b.process_per_test, &b.name)));
+    ensure!(!programs.is_empty(), "cargo built no tests");
+    Ok(programs)
+}
+
+fn cargo(args: &[&str]) -> Result<Vec<Value>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(args)
+        .args(["--quiet", "--message-format=json-render-diagnostics"]);
+    let output = command
+        .current_dir(crate::workspace())
+        .stderr(Stdio::inherit())
+        .output();
+    let output = output.context("execute cargo")?;
+    if !output.status.success() {
+        bail!("cargo {} failed", args.join(" "));
+    }
+    let lines = output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    lines
+        .map(|line| serde_json::from_slice(line).context("read cargo's messages"))
+        .collect()
+}
+
+fn program(message: &Value) -> Option<Program> {
+    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        return None;
+    }
+    let target = message["target"]["name"].as_str()?;
+    let integration = message["target"]["kind"][0] == "test";
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    let directory = manifest.parent()?.to_owned();
+    let package = directory.file_name()?.to_string_lossy().into_owned();
+    let name = if target == package {
+        package
+    } else {
+        format!("{package}::{target}")
+    };
+    let path = PathBuf::from(message["executable"].as_str()?);
+    Some(Program {
+        name,
+        path,
+        process_per_test: integration,
+        directory,
+    })
+}
