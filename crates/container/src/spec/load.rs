@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::strict::Strict;
 use super::{Error, Process, Resources, Spec};
 
 /// Bytes that a document may have. Engines' largest are under 200 KiB; the limit keeps a
@@ -79,7 +80,7 @@ fn document<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
     check_size(name, bytes)?;
     check_nul(name, bytes)?;
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json)
+    let value = serde_path_to_error::deserialize(Strict(&mut json))
         .map_err(|error| Error::new(name, &error.path().to_string(), &error.inner().to_string()))?;
     json.end()
         .map_err(|error| Error::new(name, "", &error.to_string()))?;
@@ -187,10 +188,21 @@ mod tests {
         assert_eq!(spec.linux, Some(crate::spec::Linux::default()));
     }
 
+    /// The error that `json` gives is one line, short, and holds `wanted`.
+    #[track_caller]
+    fn check_refused(json: &str, wanted: &str) {
+        let error = parse(json.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("config.json: "), "{error}");
+        assert!(error.contains(wanted), "{error} lacks {wanted}");
+        assert!(
+            !error.chars().any(char::is_control) && error.len() < 800,
+            "{error}"
+        );
+    }
+
     #[test]
-    fn an_error_is_one_line_that_names_the_field() {
-        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        let rows = [
+    fn a_wrong_type_is_one_line_that_names_the_field() {
+        for (json, wanted) in [
             (
                 r#"{"process":{"rlimits":[{},{},{"hard":"x"}]}}"#,
                 "process.rlimits[2].hard: invalid type: string",
@@ -206,6 +218,10 @@ mod tests {
             (
                 r#"{"process":{"oomScoreAdj":1e400}}"#,
                 "process.oomScoreAdj: number out of range",
+            ),
+            (
+                r#"{"process":{"oomScoreAdj":1.5}}"#,
+                "process.oomScoreAdj: invalid type: floating",
             ),
             (
                 r#"{"process":{"oomScoreAdj":99999999999999999999}}"#,
@@ -224,6 +240,26 @@ mod tests {
                 "mounts[0].options[1]: invalid type: null",
             ),
             (
+                r#"{"root":["/",false]}"#,
+                "root: invalid type: sequence, expected struct Root",
+            ),
+            (
+                r#"{"mounts":[[]]}"#,
+                "mounts[0]: invalid type: sequence, expected struct Mount",
+            ),
+            (
+                r#"{"linux":{"seccomp":[]}}"#,
+                "linux.seccomp: invalid type: sequence",
+            ),
+        ] {
+            check_refused(json, wanted);
+        }
+    }
+
+    #[test]
+    fn an_unknown_or_missing_word_is_one_line_that_names_the_field() {
+        for (json, wanted) in [
+            (
                 r#"{"linux":{"namespaces":[{"type":"moon"}]}}"#,
                 "linux.namespaces[0].type: unknown variant `moon`",
             ),
@@ -236,13 +272,21 @@ mod tests {
                 "linux.seccomp.defaultAction: unknown variant",
             ),
             (
-                r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_FOO\n\u001b[31m"}}}"#,
+                r#"{"linux":{"seccomp":{"defaultAction":"\n\u001b[31m"}}}"#,
                 "linux.seccomp.defaultAction: unknown variant",
             ),
             (
                 r#"{"annotations":{"a\nb":7}}"#,
                 r"annotations.a\nb: invalid type",
             ),
+        ] {
+            check_refused(json, wanted);
+        }
+    }
+
+    #[test]
+    fn a_nul_anywhere_is_refused() {
+        for (json, wanted) in [
             (
                 r#"{"annotations":{"a":"x\u0000y"}}"#,
                 "annotations.a: holds a NUL character",
@@ -255,20 +299,23 @@ mod tests {
                 r#"{"linux":{"sysctl":{"kernel\u0000.x":"1"}}}"#,
                 "holds a NUL character",
             ),
+        ] {
+            check_refused(json, wanted);
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_document_is_refused() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for (json, wanted) in [
             (r#"{"process":{"args":["\ud800"]}}"#, "process.args[0]: "),
             ("{} x", "trailing characters"),
             ("{", "EOF while parsing"),
             ("", "EOF while parsing"),
+            ("[]", "invalid type: sequence, expected struct Spec"),
             (deep.as_str(), "invalid type: sequence"),
-        ];
-        for (json, wanted) in rows {
-            let error = parse(json.as_bytes()).unwrap_err().to_string();
-            assert!(error.starts_with("config.json: "), "{error}");
-            assert!(error.contains(wanted), "{error} lacks {wanted}");
-            assert!(
-                !error.chars().any(char::is_control) && error.len() < 800,
-                "{error}"
-            );
+        ] {
+            check_refused(json, wanted);
         }
     }
 

@@ -14,6 +14,7 @@ mod process;
 mod resources;
 mod seccomp;
 mod state;
+mod strict;
 
 pub use config::{Mount, Root, Spec};
 pub use error::Error;
