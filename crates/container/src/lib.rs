@@ -1,3 +1,4 @@
 //! From an OCI bundle to a running container.
 
+pub mod capabilities;
 pub mod spec;

@@ -15,6 +15,7 @@ mod resources;
 mod seccomp;
 mod state;
 mod strict;
+mod validate;
 
 pub use config::{Mount, Root, Spec};
 pub use error::Error;
@@ -37,6 +38,7 @@ pub use seccomp::{
     Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall,
 };
 pub use state::{ContainerProcessState, SECCOMP_FD_NAME, State, Status};
+pub use validate::{ranges, sysctl_path, validate, validate_process, validate_resources};
 
 /// The version of the specification that floe implements.
 pub const VERSION: &str = "1.3.0";
