@@ -12,6 +12,7 @@ mod linux;
 mod load;
 mod process;
 mod resources;
+mod sample;
 mod seccomp;
 mod state;
 mod strict;
@@ -34,6 +35,7 @@ pub use resources::{
     BlockIo, Cpu, DeviceRule, DeviceRuleKind, HugepageLimit, InterfacePriority, Memory, Network,
     Pids, Rdma, Resources, ThrottleDevice, WeightDevice,
 };
+pub use sample::{sample, sample_rootless};
 pub use seccomp::{
     Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompSyscall,
 };
