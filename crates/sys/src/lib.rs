@@ -15,6 +15,7 @@ pub mod in_root;
 pub mod keyring;
 pub mod message;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod process;
