@@ -1,5 +1,7 @@
 //! Which devices a group may open or make.
 
+pub(crate) mod program;
+
 use crate::error::{Error, Result};
 
 /// One rule; of all rules that fit a device, the last decides.
@@ -93,6 +95,17 @@ pub(crate) struct Exception {
 pub(crate) type Line = (bool, String);
 
 impl Policy {
+    pub(crate) fn everything() -> Self {
+        Self {
+            allow: true,
+            exceptions: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
+        *self == Self::everything()
+    }
+
     /// The policy of a rule list.
     ///
     /// # Errors
@@ -200,8 +213,7 @@ impl Policy {
                 .collect()
         };
         match (self.allow, current.allow) {
-            // Hidden exceptions may be there; "a" forgets them.
-            (true, true) if self.exceptions.is_empty() => vec![(true, everything)],
+            // Exceptions that `current` does not show may be there: "a" forgets them.
             (true, _) => {
                 let mut all = vec![(true, everything)];
                 all.extend(lines(false, &self.exceptions));
@@ -265,3 +277,7 @@ impl std::fmt::Display for Exception {
         write!(f, "{kind} {major}:{minor} {}", DeviceAccess(self.access))
     }
 }
+
+#[cfg(test)]
+#[path = "devices_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! A group: one directory in every hierarchy of the layout.
 
 mod create;
+mod devices;
 mod freezer;
 mod processes;
 mod remove;
@@ -12,7 +13,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use crate::controller::{Controller, Controllers};
-use crate::devices::{DeviceRule, Policy};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::layout::{Hierarchy, Layout};
@@ -205,34 +205,6 @@ impl Group {
             .iter()
             .try_for_each(|write| self.carry_out(write))?;
         self.apply_devices(&places, &resources.devices, fresh)
-    }
-
-    fn apply_devices(&self, places: &Places, rules: &[DeviceRule], fresh: bool) -> Result<()> {
-        let Some(place @ Place::V1(_)) = places.of(Controller::Devices) else {
-            return Ok(());
-        };
-        let Some(directory) = self.at(place).filter(|_| !rules.is_empty()) else {
-            return Ok(());
-        };
-        let wanted = Policy::of(rules)?;
-        let current = if fresh {
-            Policy {
-                allow: true,
-                exceptions: Vec::new(),
-            }
-        } else {
-            Policy::parse(&file::read(&directory.path.join("devices.list"))?)
-        };
-        for (allow, line) in wanted.lines_from(&current) {
-            let path = directory.path.join(if allow {
-                "devices.allow"
-            } else {
-                "devices.deny"
-            });
-            file::write(&path, &line)
-                .map_err(|errno| Error::kernel(&format!("write `{line}` to"), &path, errno))?;
-        }
-        Ok(())
     }
 
     fn carry_out(&self, write: &plan::Write) -> Result<()> {

@@ -4,6 +4,7 @@
 //! [`Resources`] what to allow a group. Decisions are pure ([`plan`], [`Layout::from_texts`]);
 //! their application is thin. `docs/design/cgroup-layouts.md` has the reasons.
 
+mod assembler;
 mod controller;
 pub mod devices;
 mod error;

@@ -7,6 +7,7 @@
 //! `libc::syscall` the SAFETY argument is uniform: every pointer comes from a reference that
 //! outlives the call, and every length is that reference's own.
 
+pub mod bpf;
 pub mod clone;
 pub mod errno;
 pub mod exec;
