@@ -7,6 +7,7 @@
 //! `libc::syscall` the SAFETY argument is uniform: every pointer comes from a reference that
 //! outlives the call, and every length is that reference's own.
 
+pub mod bpf;
 pub mod clone;
 pub mod errno;
 pub mod exec;
@@ -15,6 +16,7 @@ pub mod in_root;
 pub mod keyring;
 pub mod message;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod process;

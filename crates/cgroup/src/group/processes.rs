@@ -1,0 +1,212 @@
+//! The processes of a group: adding, listing, killing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use sys::Errno;
+
+use super::{Directory, Group};
+use crate::controller::Controller;
+use crate::error::{Error, Result};
+use crate::file;
+
+/// Rounds of killing before we believe that the group forks faster than we kill.
+const KILL_ROUNDS: usize = 100;
+
+impl Group {
+    /// Moves a process, with all its threads, into the group in every hierarchy.
+    ///
+    /// # Errors
+    /// The process is gone, or a hierarchy refuses it.
+    pub fn attach(&self, pid: Pid) -> Result<()> {
+        self.attach_v1(pid)?;
+        self.v2
+            .iter()
+            .try_for_each(|directory| self.attach_to(directory, pid))
+    }
+
+    /// Like [`Group::attach`] for v1 alone: into v2 the process was born (`CLONE_INTO_CGROUP`).
+    ///
+    /// # Errors
+    /// The process is gone, or a hierarchy refuses it.
+    pub fn attach_v1(&self, pid: Pid) -> Result<()> {
+        self.v1
+            .iter()
+            .try_for_each(|directory| self.attach_to(directory, pid))
+    }
+
+    fn attach_to(&self, directory: &Directory, pid: Pid) -> Result<()> {
+        let path = directory.path.join("cgroup.procs");
+        let pid = pid.as_raw_nonzero();
+        match file::write(&path, &pid.to_string()) {
+            Err(Errno::ACCESS | Errno::PERM) if self.rootless => Ok(()),
+            Err(errno) => Err(Error::kernel(
+                &format!("move process {pid} to"),
+                &directory.path,
+                errno,
+            )),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// The processes of the group itself, as the caller's pid namespace numbers them.
+    ///
+    /// # Errors
+    /// The group cannot be read. One that is gone has no processes.
+    pub fn procs(&self) -> Result<Vec<Pid>> {
+        let mut pids = BTreeSet::new();
+        if let Some(directory) = self.telling() {
+            list(&directory.path, &mut pids)?;
+        }
+        Ok(pids.into_iter().filter_map(Pid::from_raw).collect())
+    }
+
+    /// The processes of the group and of all groups below it.
+    ///
+    /// # Errors
+    /// The group cannot be read. One that is gone has no processes.
+    pub fn procs_recursive(&self) -> Result<Vec<Pid>> {
+        let mut pids = BTreeSet::new();
+        if let Some(directory) = self.telling() {
+            list_recursive(&directory.path, &mut pids)?;
+        }
+        Ok(pids.into_iter().filter_map(Pid::from_raw).collect())
+    }
+
+    /// Sends a signal to every process of the group and of the groups below it. `SIGKILL` is
+    /// repeated until none is left that could fork another.
+    ///
+    /// # Errors
+    /// A process may not be signalled, or the group forks faster than it is killed.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        if signal != Signal::KILL {
+            return self.signal_once(signal).map(drop);
+        }
+        // One atomic act since Linux 5.14. Processes that left the v2 group but not the v1 ones
+        // (a container that may write its cgroup mounts can do that) are left for the loop.
+        if let Some(v2) = &self.v2 {
+            let _ = file::write(&v2.path.join("cgroup.kill"), "1");
+        }
+        for round in 0..KILL_ROUNDS {
+            let living = self.signal_once(signal)?;
+            self.thaw_v1()?;
+            if living == 0 {
+                return Ok(());
+            }
+            let pause = std::time::Duration::from_millis(round.min(20) as u64);
+            std::thread::sleep(pause);
+        }
+        Err(self.describe_error("kill group", "it still has processes"))
+    }
+
+    /// Signals each process through a pidfd that was opened before the process was seen in the
+    /// group for the second time: a number that was reused meanwhile does not get the signal.
+    fn signal_once(&self, signal: Signal) -> Result<usize> {
+        let mut living = 0;
+        let candidates = self.members()?;
+        let fds: Vec<_> = candidates
+            .iter()
+            .filter_map(|pid| {
+                let fd = pidfd_open(Pid::from_raw(*pid)?, PidfdFlags::empty()).ok()?;
+                Some((*pid, fd))
+            })
+            .collect();
+        let still = if fds.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.members()?
+        };
+        for (pid, fd) in fds.iter().filter(|(pid, _)| still.contains(pid)) {
+            match pidfd_send_signal(fd, signal) {
+                Err(Errno::SRCH) => {}
+                Err(errno) => {
+                    let operation = format!("signal process {pid} of");
+                    let at = self
+                        .telling()
+                        .map_or(Path::new(""), |directory| &directory.path);
+                    return Err(Error::kernel(&operation, at, errno));
+                }
+                Ok(()) => living += 1,
+            }
+        }
+        Ok(living)
+    }
+
+    /// The processes that are in the group in any hierarchy.
+    fn members(&self) -> Result<BTreeSet<i32>> {
+        let mut pids = BTreeSet::new();
+        for directory in self.directories() {
+            list_recursive(&directory.path, &mut pids)?;
+        }
+        Ok(pids)
+    }
+
+    /// The directory whose `cgroup.procs` speaks for the group: v2's, else one that no guest
+    /// has a reason to move its processes out of.
+    pub(super) fn telling(&self) -> Option<&Directory> {
+        let v1 = |controller| {
+            self.v1
+                .iter()
+                .find(|directory| directory.controllers.contains(controller))
+        };
+        let preferred = [Controller::Devices, Controller::Freezer, Controller::Memory];
+        self.v2
+            .as_ref()
+            .or_else(|| preferred.into_iter().find_map(v1))
+            .or_else(|| self.v1.first())
+    }
+
+    pub(super) fn describe_error(&self, operation: &str, cause: &str) -> Error {
+        let at = self
+            .telling()
+            .map_or_else(PathBuf::new, |directory| directory.path.clone());
+        Error::text(operation, at.display().to_string(), cause)
+    }
+}
+
+fn list(path: &Path, pids: &mut BTreeSet<i32>) -> Result<()> {
+    match file::read_bytes(&path.join("cgroup.procs")) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            // Processes outside the reader's pid namespace are listed as 0.
+            let numbers = text.lines().filter_map(|line| line.parse().ok());
+            pids.extend(numbers.filter(|pid: &i32| *pid > 0));
+            Ok(())
+        }
+        // Gone; or threaded, and then its processes are listed in the domain above it.
+        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(Error::kernel("list processes of", path, errno)),
+    }
+}
+
+fn list_recursive(path: &Path, pids: &mut BTreeSet<i32>) -> Result<()> {
+    list(path, pids)?;
+    for child in children(path)? {
+        list_recursive(&child, pids)?;
+    }
+    Ok(())
+}
+
+/// The groups directly below one; none if it is gone.
+pub(super) fn children(path: &Path) -> Result<Vec<PathBuf>> {
+    let fails = |error: std::io::Error| {
+        Error::kernel(
+            "list groups below",
+            path,
+            Errno::from_io_error(&error).unwrap_or(Errno::IO),
+        )
+    };
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fails)?,
+    };
+    let mut groups = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(fails)?;
+        if entry.file_type().map_err(fails)?.is_dir() {
+            groups.push(entry.path());
+        }
+    }
+    Ok(groups)
+}
