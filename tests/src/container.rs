@@ -186,22 +186,28 @@ impl Container {
         self.outcome(command.arg("--bundle").arg(bundle).arg(self.id()))
     }
 
-    fn delete_by_force(&self) -> Option<String> {
-        let outcome = self.call(["delete", "--force", self.id()]);
+    /// Runs even while the test panics, so it must not.
+    fn delete_by_force(&self) -> Result<(), String> {
+        let output = self.command(["delete", "--force", self.id()]).output();
+        let output = output.map_err(|error| format!("execute the runtime: {error}"))?;
         let text = || {
             format!(
-                "delete --force exits with {}: {}",
-                outcome.code(),
-                outcome.stderr()
+                "delete --force: {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
             )
         };
-        (outcome.code() != 0).then(text)
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(text())
+        }
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let failed = self.delete_by_force();
+        let deleted = self.delete_by_force();
         let found = Leftovers::of(
             self.id(),
             self.bundle.directory(),
@@ -210,7 +216,7 @@ impl Drop for Container {
         let found = found.after_a_while();
         found.clean();
         if !std::thread::panicking() {
-            assert_eq!(failed, None);
+            assert_eq!(deleted, Ok(()));
             assert!(found.is_empty(), "left behind: {found:#?}");
         }
     }

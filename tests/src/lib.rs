@@ -12,7 +12,8 @@
 //! fails if a process, mount, resource group or state directory of it is still there.
 //!
 //! A test whose prerequisite is missing says so with [`skip!`] or [`need!`]; the runner counts that,
-//! and with `FLOE_STRICT=1` it is a failure.
+//! and with `FLOE_STRICT=1` it is a failure. One that needs another kernel or layout of resource groups
+//! says so with [`elsewhere!`], and has to run in one of the virtual machines.
 
 pub mod bundle;
 pub mod container;
@@ -35,6 +36,17 @@ macro_rules! skip {
     }};
 }
 
+/// Ends the test because it needs another kernel or layout of resource groups: `elsewhere!("needs cgroup v2 alone")`.
+///
+/// Unlike a skip it is no failure with `FLOE_STRICT=1`, if the test then runs in one of the virtual machines.
+#[macro_export]
+macro_rules! elsewhere {
+    ($($reason:tt)+) => {{
+        $crate::report_elsewhere(&format!($($reason)+));
+        return;
+    }};
+}
+
 /// The value of an `Option`, or the test is skipped: `let podman = need!(host::program("podman"), "needs podman")`.
 #[macro_export]
 macro_rules! need {
@@ -53,6 +65,15 @@ macro_rules! need {
 )]
 pub fn report_skip(reason: &str) {
     println!("SKIP: {reason}");
+}
+
+/// Prints the line that the test runner counts as left to another machine.
+#[expect(
+    clippy::print_stdout,
+    reason = "the runner reads it from the test's standard output"
+)]
+pub fn report_elsewhere(reason: &str) {
+    println!("ELSEWHERE: {reason}");
 }
 
 /// A name that no other test, process or earlier run uses: for containers, groups, namespaces.

@@ -5,64 +5,79 @@
 //! line is `N passed, N failed, N skipped`.
 
 mod build;
-mod report;
+pub(crate) mod report;
+mod results;
 mod run;
+pub(crate) mod vms;
 
 use anyhow::Result;
+pub(crate) use results::Results;
 use std::env;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-#[derive(clap::Args, Debug, Clone)]
+#[derive(clap::Args, Debug, Clone, Default)]
 pub(crate) struct Options {
     /// Run only tests whose name contains this (`program::module::test`)
-    filter: Option<String>,
-    /// Run the long tests too, those marked `#[ignore]`
+    pub(crate) filter: Option<String>,
+    /// Run the long tests too, those marked `#[ignore]`, and the root tests in virtual machines
     #[arg(long)]
-    all: bool,
+    pub(crate) all: bool,
     /// How many root tests run at a time
     #[arg(long, default_value_t = 3)]
-    jobs: usize,
+    pub(crate) jobs: usize,
     /// Seconds that a root test may take
     #[arg(long, default_value_t = 120)]
-    timeout: u64,
+    pub(crate) timeout: u64,
     /// Print every test's output, not only that of failures
     #[arg(long, short)]
-    verbose: bool,
+    pub(crate) verbose: bool,
+    /// Build nothing; run the root tests that this file lists
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let programs = build::test_programs()?;
-    let jobs = run::plan(&programs, options)?;
-    let results = run::all(&jobs, options)?;
+    if let Some(file) = &options.plan {
+        return in_guest(&build::load(file)?, options);
+    }
+    let mut results = on_host(options)?;
+    if options.all {
+        for round in &vms::ROUNDS {
+            results.add(vms::run(round, options, Duration::from_secs(3600))?);
+        }
+    }
     Ok(report::print(&results, strict()))
 }
 
-/// Whether a skip is a failure.
-fn strict() -> bool {
-    env::var_os("FLOE_STRICT").is_some_and(|value| value == "1")
+/// Everything that this machine can run.
+pub(crate) fn on_host(options: &Options) -> Result<Results> {
+    let jobs = run::plan(&build::test_programs()?, options)?;
+    run::all(&jobs, options)
 }
 
-/// What one job (a root test, or a program of unit tests) came to.
-#[derive(Debug, Default)]
-pub(crate) struct Results {
-    passed: usize,
-    /// Name and output of each failure.
-    failed: Vec<(String, String)>,
-    /// Name and reason of each skip.
-    skipped: Vec<(String, String)>,
-    /// Tests that only `--all` runs.
-    long: usize,
-    /// The slowest, to look at when the run gets long.
-    times: Vec<(Duration, String)>,
-}
-
-impl Results {
-    fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed.extend(other.failed);
-        self.skipped.extend(other.skipped);
-        self.long += other.long;
-        self.times.extend(other.times);
+/// Inside a virtual machine: the results go to the host, which makes the report.
+fn in_guest(programs: &[build::Program], options: &Options) -> Result<ExitCode> {
+    let results = run::all(&run::plan(programs, options)?, options)?;
+    if let Some(file) = env::var_os("FLOE_VM_RESULT") {
+        std::fs::write(file, results.to_json())?;
     }
+    Ok(report::print(&results, false))
+}
+
+/// Builds, and writes down the root tests for a machine without cargo.
+pub(crate) fn save_plan() -> Result<PathBuf> {
+    let root: Vec<_> = build::test_programs()?
+        .into_iter()
+        .filter(|program| program.name == "tests::root")
+        .collect();
+    let file = crate::workspace().join("target/vm-plan.json");
+    build::save(&root, &file)?;
+    Ok(file)
+}
+
+/// Whether a skip is a failure.
+pub(crate) fn strict() -> bool {
+    env::var_os("FLOE_STRICT").is_some_and(|value| value == "1")
 }

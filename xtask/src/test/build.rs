@@ -1,7 +1,8 @@
 //! Builds the workspace's programs and tests and finds the test programs.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,6 +26,33 @@ pub(crate) fn test_programs() -> Result<Vec<Program>> {
     programs.sort_by(|a, b| (a.process_per_test, &a.name).cmp(&(b.process_per_test, &b.name)));
     ensure!(!programs.is_empty(), "cargo built no tests");
     Ok(programs)
+}
+
+/// Writes the list for a machine without cargo.
+pub(crate) fn save(programs: &[Program], file: &Path) -> Result<()> {
+    let row = |program: &Program| {
+        json!([
+            program.name,
+            program.path,
+            program.process_per_test,
+            program.directory
+        ])
+    };
+    let text = Value::Array(programs.iter().map(row).collect()).to_string();
+    fs::write(file, text).with_context(|| format!("write `{}`", file.display()))
+}
+
+/// Reads what [`save`] wrote.
+pub(crate) fn load(file: &Path) -> Result<Vec<Program>> {
+    let text = fs::read(file).with_context(|| format!("read `{}`", file.display()))?;
+    let rows: Vec<(String, PathBuf, bool, PathBuf)> = serde_json::from_slice(&text)?;
+    let program = |(name, path, process_per_test, directory)| Program {
+        name,
+        path,
+        process_per_test,
+        directory,
+    };
+    Ok(rows.into_iter().map(program).collect())
 }
 
 fn cargo(args: &[&str]) -> Result<Vec<Value>> {

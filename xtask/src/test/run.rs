@@ -166,13 +166,13 @@ fn text(output: &Output) -> String {
 /// anywhere in a line.
 fn read(job: &Job, output: &Output) -> Results {
     let text = text(output);
-    let skips = text
-        .lines()
-        .filter_map(|line| line.split_once("SKIP: "))
-        .map(|(_, reason)| reason);
-    let skipped: Vec<(String, String)> = skips
-        .map(|reason| (name(job), reason.trim().to_owned()))
-        .collect();
+    let remarks = |word: &str| -> Vec<(String, String)> {
+        let found = text.lines().filter_map(|line| line.split_once(word));
+        found
+            .map(|(_, reason)| (name(job), reason.trim().to_owned()))
+            .collect()
+    };
+    let (skipped, elsewhere) = (remarks("SKIP: "), remarks("ELSEWHERE: "));
     let count = |what: &str| summary(&text, what).unwrap_or(0);
     let failure = match output.status.code() {
         Some(0) => None,
@@ -180,26 +180,29 @@ fn read(job: &Job, output: &Output) -> Results {
         Some(code) if code == i32::from(LEFT_PROCESSES) => Some("left processes"),
         _ => Some("failed"),
     };
+    let not_run = skipped.len() + elsewhere.len();
     let mut results = Results {
-        passed: count("passed").saturating_sub(skipped.len()),
+        passed: count("passed").saturating_sub(not_run),
         skipped,
+        elsewhere,
         ..Results::default()
     };
-    if failure.is_none() && results.passed + results.skipped.len() == 0 {
+    if failure.is_none() && results.passed + not_run == 0 {
         results
             .failed
             .push((name(job), format!("no test ran\n{text}")));
     }
     if let Some(why) = failure {
-        let failures = count("failed").max(1);
         if job.test.is_some() {
-            results.passed = 0;
-            results.skipped.clear();
+            results = Results::default();
         }
         results.failed.push((name(job), format!("{why}\n{text}")));
+        let more = count("failed").saturating_sub(1);
         results
             .failed
-            .extend((1..failures).map(|_| (name(job), "see above".to_owned())));
+            .extend((0..more).map(|_| (name(job), "see above".to_owned())));
+    } else if job.test.is_some() && results.passed > 0 {
+        results.ran.insert(name(job));
     }
     results
 }
@@ -214,9 +217,9 @@ fn summary(text: &str, what: &str) -> Option<usize> {
 }
 
 fn show(job: &Job, results: &Results, options: &Options) {
-    let word = match (results.failed.is_empty(), results.skipped.is_empty()) {
-        (false, _) => "FAIL",
-        (true, false) if results.passed == 0 => "skip",
+    let word = match results.passed {
+        _ if !results.failed.is_empty() => "FAIL",
+        0 => "skip",
         _ => "ok",
     };
     let quiet = word == "ok" && !options.verbose && !std::io::stdout().is_terminal();
