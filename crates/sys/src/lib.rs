@@ -17,6 +17,7 @@ pub mod message;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod nsfs;
 pub mod process;
 pub mod procfs;
 pub mod scheduling;
