@@ -19,6 +19,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
+pub mod nsfs;
 pub mod process;
 pub mod procfs;
 pub mod scheduling;
