@@ -1,4 +1,32 @@
 //! From an OCI bundle to a running container.
+//!
+//! [`create`](create()) reads a bundle, decides ([`plan`]), makes groups and a first process, and
+//! leads that process ([`init`]) to where it waits for [`start`](start()). What is known about a container is on
+//! disk ([`record`]), so every operation is a process of its own and none stays behind.
 
 pub mod capabilities;
+mod control;
+mod create;
+mod error;
+mod hooks;
+mod id;
+mod id_map;
+mod init;
+mod label;
+mod launch;
+mod plan;
+mod prepare;
+mod protocol;
+mod query;
+mod record;
 pub mod spec;
+mod start;
+
+pub use control::{Force, Target, delete, kill, pause, resume, update};
+pub use create::{Create, Created, create};
+pub use error::{Error, Kind, Result};
+pub use id::ContainerId;
+pub use plan::Options;
+pub use plan::mount::known_options;
+pub use query::{State, list, processes, state};
+pub use start::start;

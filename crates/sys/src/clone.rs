@@ -44,6 +44,9 @@ struct Arguments {
     cgroup: u64,
 }
 
+/// `CLONE_PARENT`: the new process is the caller's sibling.
+pub const PARENT: u64 = libc::CLONE_PARENT as u64;
+
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const SHARING: u64 = (libc::CLONE_VM
     | libc::CLONE_THREAD
@@ -66,7 +69,7 @@ pub fn clone(options: &Clone<'_>) -> Result<Side> {
         return Err(crate::Errno::INVAL);
     }
     let mut pidfd: libc::c_int = -1;
-    let parent = options.flags & libc::CLONE_PARENT as u64 != 0;
+    let parent = options.flags & PARENT != 0;
     let mut arguments = Arguments {
         flags: options.flags | libc::CLONE_PIDFD as u64,
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,

@@ -22,8 +22,7 @@ pub mod attribute {
     pub const NO_SYMFOLLOW: u64 = 0x20_0000;
 }
 
-/// Changes to a mount; `struct mount_attr`.
-#[repr(C)]
+/// Changes to a mount.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
     /// Bits of [`attribute`] to set.
@@ -32,6 +31,14 @@ pub struct Attributes {
     pub clear: u64,
     /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 for no change.
     pub propagation: u64,
+}
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+struct RawAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
     user_namespace: u64,
 }
 
@@ -49,22 +56,21 @@ impl Attributes {
 /// `EPERM`: an attribute is locked by a more privileged user namespace. `EBUSY`: read-only was
 /// asked for while a file is open for writing.
 pub fn set_attributes(fd: impl AsFd, attributes: &Attributes, scope: Scope) -> Result<()> {
-    let recursive = match scope {
-        Scope::One => 0,
-        Scope::Tree => libc::AT_RECURSIVE,
-    };
-    // SAFETY: the attributes outlive the call and their size is passed.
-    result(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            fd.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | recursive,
-            std::ptr::from_ref(attributes),
-            size_of::<Attributes>(),
-        )
-    })
-    .map(drop)
+    let Attributes {
+        set,
+        clear,
+        propagation,
+    } = *attributes;
+    set_raw(
+        fd.as_fd(),
+        &RawAttributes {
+            set,
+            clear,
+            propagation,
+            user_namespace: 0,
+        },
+        scope,
+    )
 }
 
 /// Maps the owners of files seen through a detached mount by a user namespace's id maps.
@@ -73,12 +79,32 @@ pub fn set_attributes(fd: impl AsFd, attributes: &Attributes, scope: Scope) -> R
 /// `EINVAL`: the file system cannot, or the mount is already mapped or attached. `EPERM`: the user
 /// namespace is the initial one, or lacks maps.
 pub fn set_id_map(fd: impl AsFd, user_namespace: BorrowedFd<'_>, scope: Scope) -> Result<()> {
-    let attributes = Attributes {
+    let attributes = RawAttributes {
         set: attribute::ID_MAP,
+        clear: 0,
+        propagation: 0,
         user_namespace: user_namespace.as_raw_fd().unsigned_abs().into(),
-        ..Attributes::default()
     };
-    set_attributes(fd, &attributes, scope)
+    set_raw(fd.as_fd(), &attributes, scope)
+}
+
+fn set_raw(fd: BorrowedFd<'_>, attributes: &RawAttributes, scope: Scope) -> Result<()> {
+    let recursive = match scope {
+        Scope::One => 0,
+        Scope::Tree => libc::AT_RECURSIVE,
+    };
+    // SAFETY: the attributes outlive the call and their size is passed.
+    result(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            std::ptr::from_ref(attributes),
+            size_of::<RawAttributes>(),
+        )
+    })
+    .map(drop)
 }
 
 /// Whether a call concerns one mount or the tree of mounts below it as well.

@@ -1,0 +1,303 @@
+//! `create`: from a bundle to a process that waits for `start`.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen};
+use sys::namespace::Kind;
+
+use crate::error::{During, Error, Result};
+use crate::id::ContainerId;
+use crate::init::{self, Inherited, Init};
+use crate::launch::{Child, Join, Launch, launch};
+use crate::plan::{Options, Plan, resources};
+use crate::protocol::{self, Message};
+use crate::record::{self, Directory, Record};
+use crate::{hooks, id_map, prepare, spec};
+
+/// What to create, and from what.
+#[derive(Debug)]
+pub struct Create<'a> {
+    /// The directory of all containers' state.
+    pub root: &'a Path,
+    pub id: ContainerId,
+    /// Absolute.
+    pub bundle: &'a Path,
+    pub options: Options,
+    /// A connected socket that takes the terminal's master.
+    pub console: Option<OwnedFd>,
+    /// Where the process's pid is written, decimal, with no newline.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// A container that was created.
+#[derive(Debug)]
+pub struct Created {
+    /// The process's pid in the caller's numbering; the caller is its parent.
+    pub pid: rustix::process::Pid,
+    pub pidfd: OwnedFd,
+    /// What in the configuration was ignored, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Creates a container whose process waits for [`crate::start`].
+///
+/// # Errors
+/// Whatever fails, nothing stays: no process, group, mount or state.
+pub fn create(request: Create<'_>) -> Result<Created> {
+    let (plan, text, warnings) = read_bundle(&request)?;
+    let layout = cgroup::Layout::detect().map_err(|error| Error::new("find the groups", error))?;
+    let mut groups = place_groups(&plan, &layout)?;
+    let directory = Directory::create(request.root, &plan.id)?;
+    let record = first_record(&plan, &groups);
+    let made = directory
+        .store(&record)
+        .and_then(|()| directory.write("config.json", &text))
+        .and_then(|()| make(&plan, &layout, &mut groups, &directory, request.console))
+        .and_then(|child| {
+            finish(
+                &directory,
+                record,
+                &groups,
+                child,
+                request.pid_file.as_deref(),
+            )
+        });
+    match made {
+        Ok(child) => Ok(Created {
+            pid: child.pid,
+            pidfd: child.pidfd,
+            warnings,
+        }),
+        Err(error) => Err(undo(&groups, directory, error)),
+    }
+}
+
+fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let named = || format!("open the bundle `{}`", request.bundle.display());
+    let bundle = rustix::fs::open(request.bundle, flags, Mode::empty()).during(named)?;
+    let plain = |error: spec::Error| Error::plain(error.to_string());
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::openat(&bundle, "config.json", flags, Mode::empty())
+        .during(|| format!("open `{}/config.json`", request.bundle.display()))?;
+    let text = spec::read_document("config.json", &mut std::fs::File::from(file)).map_err(plain)?;
+    let spec = spec::parse(&text).map_err(plain)?;
+    let warnings = spec::validate(&spec).map_err(plain)?;
+    let terminal = spec
+        .process
+        .as_ref()
+        .is_some_and(|process| process.terminal);
+    if terminal && request.console.is_none() {
+        return Err(Error::plain(
+            "process.terminal: needs --console-socket when detached",
+        ));
+    }
+    if !terminal && request.console.is_some() {
+        return Err(Error::plain("--console-socket: process.terminal is false"));
+    }
+    let plan = Plan::new(
+        request.id.clone(),
+        request.bundle,
+        spec,
+        request.options.clone(),
+    )?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(&plan.rootfs, flags, Mode::empty())
+        .during(|| format!("root.path: open `{}`", plan.rootfs.display()))?;
+    Ok((plan, text, warnings))
+}
+
+fn place_groups(plan: &Plan, layout: &cgroup::Layout) -> Result<cgroup::Group> {
+    let linux = plan.linux();
+    let request = cgroup::Request {
+        id: plan.id.as_str(),
+        path: linux.cgroups_path.as_deref(),
+        rootless: !rustix::process::geteuid().is_root(),
+    };
+    cgroup::Group::place(layout, &request).map_err(|error| Error::new("linux.cgroupsPath", error))
+}
+
+/// The record before anything is made: a runtime killed from here on leaves nothing that `delete`
+/// cannot find.
+fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
+    Record {
+        id: plan.id.to_string(),
+        created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
+        cgroup_paths: groups.paths(),
+        bundle: plan.bundle.clone(),
+        rootfs: plan.rootfs.clone(),
+        namespaces: plan.namespaces.all_flags(),
+        systemd_cgroup: plan.options.systemd_cgroup,
+        owner: rustix::process::geteuid().as_raw(),
+        ..Record::default()
+    }
+}
+
+/// Makes groups and process, and leads the process to where it waits.
+fn make(
+    plan: &Plan,
+    layout: &cgroup::Layout,
+    groups: &mut cgroup::Group,
+    directory: &Directory,
+    console: Option<OwnedFd>,
+) -> Result<Child> {
+    groups
+        .create()
+        .map_err(|error| Error::new("make the groups", error))?;
+    limit(plan, groups)?;
+    let inherited = Inherited {
+        start: Some(listen_for_start(directory.path())?),
+        console,
+        seccomp: None,
+        sources: prepare::sources(plan)?,
+    };
+    let join = Join::Files(prepare::namespace_files(&plan.namespaces)?);
+    let (ours, theirs) = sys::message::pair().during(|| "make a socket pair")?;
+    let v2 = groups
+        .v2_dir()
+        .map_err(|error| Error::new("open the v2 group", error))?;
+    let order = Launch {
+        flags: plan.namespaces.clone_flags(),
+        join: &join,
+        group: v2.as_ref().map(AsFd::as_fd),
+        set_tid: &[],
+    };
+    let child = launch(&order, &ours, theirs, |socket| {
+        init::run(Init::new(plan, (layout, groups), socket, inherited))
+    })?;
+    let led = lead(plan, groups, &child, &ours);
+    if led.is_err() {
+        // The groups' kill reaches it only once it is in them.
+        let _gone = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+    }
+    led.map(|()| child)
+}
+
+fn limit(plan: &Plan, groups: &mut cgroup::Group) -> Result<()> {
+    let linux = plan.linux();
+    let wanted = linux
+        .resources
+        .as_ref()
+        .map(resources::translate)
+        .transpose()?;
+    let mut wanted = wanted.unwrap_or_default();
+    if prepare::may_restrict_devices() {
+        wanted.devices = resources::device_policy(wanted.devices, &plan.devices.nodes);
+    } else {
+        wanted.devices.clear();
+    }
+    groups
+        .apply(&wanted)
+        .map_err(|error| Error::new("linux.resources", error))
+}
+
+/// The socket at which the process waits. It is bound through the directory's descriptor, for the
+/// path may be longer than a socket's address.
+fn listen_for_start(directory: &Path) -> Result<OwnedFd> {
+    let during = || "make the start socket";
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .during(during)?;
+    let address = start_address(directory)?;
+    bind(&socket, &address.0).during(during)?;
+    listen(&socket, 1).during(during)?;
+    Ok(socket)
+}
+
+/// The address of a container's start socket, and the descriptor that it goes through.
+pub(crate) fn start_address(directory: &Path) -> Result<(SocketAddrUnix, OwnedFd)> {
+    use std::os::fd::AsRawFd;
+    let during = || format!("open `{}`", directory.display());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty()).during(during)?;
+    let path = format!("/proc/self/fd/{}/{START_SOCKET}", directory.as_raw_fd());
+    let address = SocketAddrUnix::new(path.as_str()).during(during)?;
+    Ok((address, directory))
+}
+
+/// The start socket's name in the container's directory.
+pub(crate) const START_SOCKET: &str = "start.sock";
+
+/// The runtime's part while the process sets itself up.
+fn lead(plan: &Plan, groups: &cgroup::Group, child: &Child, socket: &OwnedFd) -> Result<()> {
+    let attached = if child.in_group {
+        groups.attach_v1(child.pid)
+    } else {
+        groups.attach(child.pid)
+    };
+    attached.map_err(|error| Error::new("attach the process to its groups", error))?;
+    let linux = plan.linux();
+    if plan.namespaces.makes(Kind::User) {
+        id_map::write(child.pid, &linux)?;
+    }
+    prepare::oom_score(plan, child.pid)?;
+    prepare::raise_limits(&plan.process, child.pid)?;
+    prepare::move_devices(&linux, child.pid)?;
+    protocol::send(socket, &Message::Proceed)?;
+    let runtime_hooks = &plan.spec.hooks;
+    if !runtime_hooks.prestart.is_empty() || !runtime_hooks.create_runtime.is_empty() {
+        protocol::expect(socket, &Message::Mounted)?;
+        let pid = child.pid.as_raw_nonzero().get();
+        let state = hooks::state(plan, spec::Status::Creating, pid);
+        hooks::run("prestart", &runtime_hooks.prestart, &state)?;
+        hooks::run("createRuntime", &runtime_hooks.create_runtime, &state)?;
+        protocol::send(socket, &Message::HooksDone)?;
+    }
+    protocol::expect(socket, &Message::Ready)
+}
+
+/// Records the process: from here on the container exists.
+fn finish(
+    directory: &Directory,
+    record: Record,
+    groups: &cgroup::Group,
+    child: Child,
+    pid_file: Option<&Path>,
+) -> Result<Child> {
+    let status = sys::process::Status::read(child.pid).during(|| "read the process's start")?;
+    let pid = child.pid.as_raw_nonzero().get();
+    let kinds = Kind::ALL
+        .iter()
+        .filter(|kind| record.namespaces & kind.flag() != 0);
+    let namespace_paths: BTreeMap<String, String> = kinds
+        .map(|kind| {
+            (
+                kind.file().to_owned(),
+                format!("/proc/{pid}/ns/{}", kind.file()),
+            )
+        })
+        .collect();
+    directory.store(&Record {
+        init_process_pid: pid,
+        init_process_start: status.start,
+        adopted_cgroups: groups.adopted(),
+        namespace_paths,
+        ..record
+    })?;
+    if let Some(path) = pid_file {
+        record::write_atomically(path, pid.to_string().as_bytes())
+            .map_err(|error| error.within("--pid-file"))?;
+    }
+    Ok(child)
+}
+
+/// Takes everything back. Goes on after errors and reports them all after the first cause.
+fn undo(groups: &cgroup::Group, directory: Directory, error: Error) -> Error {
+    let killed = groups
+        .kill(rustix::process::Signal::KILL)
+        .map_err(|error| error.to_string());
+    let removed = groups.remove().map_err(|error| error.to_string());
+    let cleaned = directory.remove().map_err(|error| error.to_string());
+    let failures: Vec<String> = [killed, removed, cleaned]
+        .into_iter()
+        .filter_map(std::result::Result::err)
+        .collect();
+    if failures.is_empty() {
+        error
+    } else {
+        Error::plain(format!("{error}; and cleaning up: {}", failures.join("; ")))
+    }
+}

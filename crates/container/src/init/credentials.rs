@@ -1,0 +1,138 @@
+//! Who the program runs as. The order is the kernel's: each step needs what the next gives up.
+
+use std::path::Path;
+
+use rustix::fs::Mode;
+use rustix::thread::{CapabilitySet, Gid, Uid};
+
+use super::Init;
+use crate::error::{During, Error, Result};
+
+/// Takes the configured user, groups and capabilities, for good.
+pub(super) fn set(init: &mut Init<'_>) -> Result<()> {
+    let process = init.plan.spec.process.as_ref();
+    let none = crate::spec::Capabilities::default();
+    let wanted = process
+        .and_then(|process| process.capabilities.as_ref())
+        .unwrap_or(&none);
+    let sets = Sets::parse(wanted);
+    sets.drop_bounding()
+        .during(|| "drop capabilities from the bounding set")?;
+    // setresuid would clear the permitted set of one who leaves uid 0.
+    rustix::thread::set_keep_capabilities(true).during(|| "keep capabilities")?;
+    become_user(init)?;
+    rustix::thread::set_keep_capabilities(false).during(|| "stop keeping capabilities")?;
+    sets.apply().during(|| "set capabilities")?;
+    rustix::process::umask(Mode::from_raw_mode(init.plan.process.umask));
+    if process.is_some_and(|process| process.no_new_privileges) {
+        rustix::thread::set_no_new_privs(true).during(|| "set no_new_privs")?;
+    }
+    enter_directory(init)
+}
+
+fn become_user(init: &Init<'_>) -> Result<()> {
+    let user = &init.plan.process;
+    let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    match rustix::thread::set_thread_groups(&groups) {
+        Ok(()) => {}
+        // A user namespace of an unprivileged caller denies setgroups; its groups are its own.
+        Err(sys::Errno::PERM) if groups.is_empty() && init.plan.user_namespace() => {}
+        Err(errno) => return Err(errno).during(|| "process.user.additionalGids: set"),
+    }
+    let (gid, uid) = (Gid::from_raw(user.gid), Uid::from_raw(user.uid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid)
+        .during(|| format!("process.user.gid: become {}", user.gid))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .during(|| format!("process.user.uid: become {}", user.uid))
+}
+
+/// A directory that only the user may enter (0700 on a file system where root is nobody) could not
+/// be entered before.
+fn enter_directory(init: &Init<'_>) -> Result<()> {
+    match rustix::process::chdir(cwd(init)) {
+        Ok(()) | Err(sys::Errno::ACCESS) => Ok(()),
+        Err(errno) => Err(errno)
+            .during(|| format!("process.cwd: change directory to `{}`", cwd(init).display())),
+    }
+}
+
+fn cwd<'a>(init: &'a Init<'_>) -> &'a Path {
+    &init.plan.process.cwd
+}
+
+/// Refuses a working directory outside the root (CVE-2024-21626: `cwd` named a descriptor of a
+/// directory of the host). The kernel marks such a path, and no path then leads from `/` to it.
+pub(super) fn directory_is_inside() -> Result<()> {
+    let path = rustix::process::getcwd(Vec::new()).during(|| "process.cwd: find its path")?;
+    if path.as_bytes().first() == Some(&b'/') {
+        Ok(())
+    } else {
+        Err(Error::plain(
+            "process.cwd: is outside the container's root file system",
+        ))
+    }
+}
+
+/// The capability sets to end with.
+struct Sets {
+    bounding: CapabilitySet,
+    effective: CapabilitySet,
+    permitted: CapabilitySet,
+    inheritable: CapabilitySet,
+    ambient: CapabilitySet,
+}
+
+impl Sets {
+    /// Names that the kernel lacks have been reported when the configuration was judged.
+    fn parse(wanted: &crate::spec::Capabilities) -> Sets {
+        let set = |names: &[String]| {
+            let numbers = names
+                .iter()
+                .filter_map(|name| crate::capabilities::number(name));
+            numbers.fold(CapabilitySet::empty(), |set, number| {
+                set | CapabilitySet::from_bits_retain(1 << number)
+            })
+        };
+        Sets {
+            bounding: set(&wanted.bounding),
+            effective: set(&wanted.effective),
+            permitted: set(&wanted.permitted),
+            inheritable: set(&wanted.inheritable),
+            ambient: set(&wanted.ambient),
+        }
+    }
+
+    fn drop_bounding(&self) -> sys::Result<()> {
+        for number in 0..64 {
+            let one = CapabilitySet::from_bits_retain(1 << number);
+            match rustix::thread::capability_is_in_bounding_set(one) {
+                Ok(true) if !self.bounding.contains(one) => {
+                    rustix::thread::remove_capability_from_bounding_set(one)?;
+                }
+                Ok(_) => {}
+                Err(_) => break, // past the last one that the kernel knows
+            }
+        }
+        Ok(())
+    }
+
+    /// Ambient ones come last: they must be permitted and inheritable by then.
+    fn apply(&self) -> sys::Result<()> {
+        rustix::thread::set_capabilities(
+            None,
+            rustix::thread::CapabilitySets {
+                effective: self.effective,
+                permitted: self.permitted,
+                inheritable: self.inheritable,
+            },
+        )?;
+        rustix::thread::clear_ambient_capability_set()?;
+        for number in 0..64 {
+            let one = CapabilitySet::from_bits_retain(1 << number);
+            if self.ambient.contains(one) {
+                rustix::thread::configure_capability_in_ambient_set(one, true)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The container's first process, from its clone to its exec.
+//!
+//! What happens here runs in the container's namespaces with the runtime's privileges, so nothing
+//! that the container's files say may be believed: paths are resolved by descriptor inside the
+//! root ([`sys::in_root`]), `/proc` is a private instance ([`sys::procfs`]).
+//!
+//! The process is a copy of the single-threaded runtime, so it may allocate; it never prints, and
+//! every failure goes to the parent as one message.
+
+mod console;
+mod credentials;
+mod device;
+mod filesystem;
+mod groups;
+mod mask;
+pub(crate) mod mount;
+mod namespace;
+mod rootfs;
+mod start;
+
+use std::os::fd::OwnedFd;
+
+use sys::procfs::Procfs;
+
+use crate::error::{During, Error, Result};
+use crate::plan::Plan;
+use crate::protocol::{self, Message};
+
+/// Descriptors that the parent opened before the clone, for the child has no right or no way to.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    /// Where `start` will connect to.
+    pub(crate) start: Option<OwnedFd>,
+    /// Where the terminal's master goes.
+    pub(crate) console: Option<OwnedFd>,
+    /// Where the seccomp listener goes, with the message that goes along.
+    pub(crate) seccomp: Option<(OwnedFd, Vec<u8>)>,
+    /// Detached sources of bind mounts, by index of the mount step.
+    pub(crate) sources: std::collections::BTreeMap<usize, OwnedFd>,
+}
+
+/// What the steps share.
+#[derive(Debug)]
+pub(crate) struct Init<'a> {
+    pub(crate) plan: &'a Plan,
+    /// The container's groups, for its view of them.
+    pub(crate) groups: &'a cgroup::Group,
+    pub(crate) layout: &'a cgroup::Layout,
+    /// The other end is the runtime.
+    pub(crate) socket: OwnedFd,
+    pub(crate) inherited: Inherited,
+    /// The private `/proc`.
+    proc: Option<Procfs>,
+    /// The root file system's topmost directory.
+    root: Option<OwnedFd>,
+    /// The host's `/dev/null`, for masks and devices, taken before the root changes.
+    null: Option<OwnedFd>,
+    /// The program, found and checked.
+    program: Option<std::ffi::CString>,
+}
+
+type Step = fn(&mut Init<'_>) -> Result<()>;
+
+/// Everything between the clone and the moment when only `start` is missing.
+const CREATE: &[(&str, Step)] = &[
+    ("wait for the runtime", wait_for_parent),
+    ("become root of the user namespace", namespace::become_root),
+    ("session keyring", start::join_keyring),
+    ("cgroup namespace", namespace::enter_cgroup),
+    ("time namespace", namespace::enter_time),
+    ("loopback device", namespace::loopback),
+    ("hostname", namespace::names),
+    ("private /proc", open_proc),
+    ("propagation of /", rootfs::stop_propagation),
+    ("root file system", rootfs::attach),
+    ("", mount::all),
+    ("devices", device::all),
+    ("terminal", console::open),
+    ("hooks", runtime_hooks),
+    ("", mask::sysctls),
+    ("", mask::read_only_paths),
+    ("", mask::masked_paths),
+    ("change root", rootfs::change),
+    ("root file system", rootfs::finish),
+    ("", start::directory),
+    ("", start::program),
+];
+
+/// Everything between `start` and the program.
+const START: &[(&str, Step)] = &[
+    ("hooks", start::hooks),
+    ("", start::scheduling),
+    ("rlimits", start::limits),
+    ("security label", start::label),
+    ("standard streams", start::own_streams),
+    ("credentials", credentials::set),
+];
+
+impl<'a> Init<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        (layout, groups): (&'a cgroup::Layout, &'a cgroup::Group),
+        socket: OwnedFd,
+        inherited: Inherited,
+    ) -> Init<'a> {
+        Init {
+            plan,
+            groups,
+            layout,
+            socket,
+            inherited,
+            proc: None,
+            root: None,
+            null: None,
+            program: None,
+        }
+    }
+
+    fn proc(&self) -> Result<&Procfs> {
+        self.proc
+            .as_ref()
+            .ok_or_else(|| Error::plain("no private /proc"))
+    }
+
+    fn root(&self) -> Result<&OwnedFd> {
+        self.root
+            .as_ref()
+            .ok_or_else(|| Error::plain("no root file system"))
+    }
+}
+
+/// Runs the process to its exec. It never returns: what goes wrong is told to whoever waits.
+pub(crate) fn run(mut init: Init<'_>) -> ! {
+    if let Err(error) = walk(CREATE, &mut init) {
+        fail(&init.socket, &error);
+    }
+    // From here on the runtime that made us is gone, and `start` is who waits.
+    let starter = match start::wait(&mut init) {
+        Ok(starter) => starter,
+        Err(error) => fail(&init.socket, &error),
+    };
+    let error = match walk(START, &mut init) {
+        Ok(()) => start::execute(&init),
+        Err(error) => error,
+    };
+    fail(&starter, &error)
+}
+
+/// Runs steps in order; the first that fails gives its name to the error.
+fn walk(steps: &[(&str, Step)], init: &mut Init<'_>) -> Result<()> {
+    for (name, step) in steps {
+        step(init).map_err(|error| match *name {
+            "" => error, // the step names its object itself
+            name => error.within(name),
+        })?;
+    }
+    Ok(())
+}
+
+fn fail(socket: &OwnedFd, error: &Error) -> ! {
+    // Nobody is left to tell if this fails.
+    let _unheard = protocol::send(
+        socket,
+        &Message::Failed {
+            text: error.to_string(),
+        },
+    );
+    sys::process::leave(1)
+}
+
+fn wait_for_parent(init: &mut Init<'_>) -> Result<()> {
+    protocol::expect(&init.socket, &Message::Proceed)
+}
+
+fn open_proc(init: &mut Init<'_>) -> Result<()> {
+    init.proc = Some(Procfs::private().during(|| "mount")?);
+    Ok(())
+}
+
+/// Lets the runtime run its hooks, then runs those of the container's namespaces.
+fn runtime_hooks(init: &mut Init<'_>) -> Result<()> {
+    let hooks = &init.plan.spec.hooks;
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        protocol::send(&init.socket, &Message::Mounted)?;
+        protocol::expect(&init.socket, &Message::HooksDone)?;
+    }
+    let state = crate::hooks::state(init.plan, crate::spec::Status::Creating, own_pid(init)?);
+    crate::hooks::run("createContainer", &hooks.create_container, &state)
+}
+
+/// Our pid in the pid namespace of the private `/proc`'s owner, which is the container's.
+fn own_pid(_init: &Init<'_>) -> Result<i32> {
+    Ok(rustix::process::getpid().as_raw_nonzero().get())
+}

@@ -1,0 +1,169 @@
+//! The mounts of the configuration, one by one, by descriptor.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+
+use rustix::fs::{FileType, OFlags, ResolveFlags};
+use sys::in_root::{self, Missing};
+use sys::mount::Scope;
+
+use super::{Init, filesystem, groups};
+use crate::error::{During, Error, Result};
+use crate::plan::mount::{MountStep, What};
+
+/// Makes every mount, in order.
+pub(super) fn all(init: &mut Init<'_>) -> Result<()> {
+    for (index, step) in init.plan.mounts.iter().enumerate() {
+        let prepared = init.inherited.sources.remove(&index);
+        one(init, step, prepared).map_err(|error| error.within(describe(step)))?;
+    }
+    Ok(())
+}
+
+fn describe(step: &MountStep) -> String {
+    let destination = step.destination.display();
+    match &step.what {
+        What::Bind { source, .. } => format!("mount `{}` on `{destination}`", source.display()),
+        What::Filesystem { kind, .. } => format!("mount `{kind}` on `{destination}`"),
+        What::Cgroup => format!("mount `cgroup` on `{destination}`"),
+    }
+}
+
+fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<()> {
+    match &step.what {
+        What::Bind { source, scope } => {
+            let mount = match prepared {
+                Some(mount) => mount,
+                None => bind_source(source, *scope)?,
+            };
+            set_attributes(&mount, step)?;
+            attach(init, step, &mount)
+        }
+        What::Filesystem {
+            kind,
+            source,
+            parameters,
+        } => {
+            let target = target(init, step, Missing::Directory)?;
+            let mount = filesystem::mount(kind, source, parameters, step.attributes.set)?;
+            set_attributes(&mount, step)?;
+            if step.copy_up {
+                filesystem::copy_up(&target, &mount)?;
+            }
+            sys::mount::attach(&mount, &target).during(|| "attach")
+        }
+        What::Cgroup => {
+            let target = target(init, step, Missing::Directory)?;
+            groups::mount(init, step, &target)
+        }
+    }
+}
+
+/// A detached copy of what a bind mount shows.
+pub(crate) fn bind_source(source: &Path, scope: Scope) -> Result<OwnedFd> {
+    sys::mount::clone_tree_at(source, scope).during(|| "open the source")
+}
+
+/// Sets everything while the mount is attached nowhere: nobody sees it half done.
+pub(crate) fn set_attributes(mount: &OwnedFd, step: &MountStep) -> Result<()> {
+    for (attributes, scope) in [
+        (&step.tree_attributes, Scope::Tree),
+        (&step.attributes, Scope::One),
+    ] {
+        if !attributes.is_empty() {
+            sys::mount::set_attributes(mount, attributes, scope).during(|| "set attributes")?;
+        }
+    }
+    Ok(())
+}
+
+/// Attaches a bind mount; a missing destination is made of the same kind as the source.
+fn attach(init: &Init<'_>, step: &MountStep, mount: &OwnedFd) -> Result<()> {
+    let source = rustix::fs::fstat(mount).during(|| "stat the source")?;
+    let missing = match FileType::from_raw_mode(source.st_mode) {
+        FileType::Directory => Missing::Directory,
+        _ => Missing::File,
+    };
+    if step.destination == Path::new("/proc") {
+        let kind = rustix::fs::fstatfs(mount).during(|| "stat the source")?;
+        if kind.f_type != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Error::plain("only a procfs may be mounted on `/proc`"));
+        }
+    }
+    let target = target(init, step, missing)?;
+    sys::mount::attach(mount, &target).during(|| "attach")
+}
+
+/// Finds or makes the place of a mount, inside the root whatever links the image holds.
+fn target(init: &Init<'_>, step: &MountStep, missing: Missing) -> Result<OwnedFd> {
+    let root = init.root()?;
+    let target = if must_be_plain(step) {
+        in_root::open_or_create(root, &step.destination, missing)
+            .and_then(|_| open_plain(root, &step.destination))
+    } else {
+        in_root::open_or_create(root, &step.destination, missing)
+    };
+    let target = target.during(|| "open the destination")?;
+    guard_proc(init, step, &target)?;
+    Ok(target)
+}
+
+/// `/proc` and `/sys` must be where they say: an image in which they are links would have masks
+/// and read-only paths applied elsewhere (CVE-2019-19921, CVE-2023-27561).
+fn must_be_plain(step: &MountStep) -> bool {
+    matches!(&step.what, What::Filesystem { kind, .. } if kind == "proc" || kind == "sysfs")
+}
+
+fn open_plain(root: &OwnedFd, path: &Path) -> sys::Result<OwnedFd> {
+    in_root::open_with(
+        root,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY,
+        ResolveFlags::NO_SYMLINKS,
+    )
+}
+
+/// Files of `/proc` that other file systems may cover: views of the host that lxcfs and engines
+/// replace. Anything else below it would deceive those who configure the container there
+/// (CVE-2019-16884).
+const COVERABLE: &[&str] = &[
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "net/dev",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
+fn guard_proc(init: &Init<'_>, step: &MountStep, target: &OwnedFd) -> Result<()> {
+    let found = rustix::fs::fstatfs(target).during(|| "stat the destination")?;
+    if found.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Ok(());
+    }
+    // The path as resolved, not as written: a link may lead into `/proc`.
+    let path = in_root::path_of(target.as_fd()).during(|| "find the destination")?;
+    let root = in_root::path_of(init.root()?.as_fd()).during(|| "find the root")?;
+    let inside = path.strip_prefix(&root).unwrap_or(&path);
+    match inside.strip_prefix("proc") {
+        Ok(below) if below.as_os_str().is_empty() && is_proc(step) => Ok(()),
+        Ok(below) if COVERABLE.iter().any(|name| below == Path::new(name)) => Ok(()),
+        // A container that was given the host's /proc (rbind) may replace mounts in it.
+        _ if inside.components().any(|part| part == Component::ParentDir) => {
+            Err(Error::plain("the destination is outside the root"))
+        }
+        _ => Err(Error::plain("the destination is inside `/proc`")),
+    }
+}
+
+fn is_proc(step: &MountStep) -> bool {
+    match &step.what {
+        What::Filesystem { kind, .. } => kind == "proc",
+        What::Bind { .. } => true, // `attach` has looked at the source
+        What::Cgroup => false,
+    }
+}

@@ -1,0 +1,216 @@
+//! What is kept about a container on disk: one directory below the runtime's root.
+//!
+//! `state.json` begins with the names that runc gives to the same facts, for tools that read them.
+//! `config.json` is the configuration as it was at `create`: later changes of the bundle have no
+//! effect (runtime.md, "Lifecycle"). `start.sock` is where `start` reaches the waiting process; it
+//! is gone once the container was started.
+//!
+//! Files appear by rename, so a reader sees all of one or nothing. Nothing is synced: the directory
+//! lies on a tmpfs and ends with the host.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{During, Error, Result};
+use crate::id::ContainerId;
+use crate::spec;
+
+/// The content of `state.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    /// 0 until the process exists.
+    pub(crate) init_process_pid: i32,
+    /// Clock ticks since boot.
+    pub(crate) init_process_start: u64,
+    /// RFC 3339 with nanoseconds.
+    pub(crate) created: String,
+    /// The group's directory by controller; v2's has the empty name.
+    pub(crate) cgroup_paths: BTreeMap<String, PathBuf>,
+    pub(crate) namespace_paths: BTreeMap<String, String>,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    /// Directories of `cgroup_paths` that were there before.
+    pub(crate) adopted_cgroups: Vec<String>,
+    /// `CLONE_NEW*` flags of the namespaces that are the container's own.
+    pub(crate) namespaces: u64,
+    /// The unit and slice, where systemd made the groups.
+    pub(crate) systemd_cgroup: bool,
+    pub(crate) owner: u32,
+}
+
+/// One container's directory, locked while this value lives.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory of a new container.
+    ///
+    /// # Errors
+    /// A container of this id exists.
+    pub(crate) fn create(root: &Path, id: &ContainerId) -> Result<Directory> {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o711);
+        let path = root.join(id.as_str());
+        let made = builder.create(&path).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                builder.recursive(true).create(root)?;
+                builder.recursive(false).create(&path)
+            }
+            _ => Err(error),
+        });
+        match made {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::plain(
+                format!("container with id `{id}` already exists"),
+            )),
+            Err(error) => Err(error).during(|| format!("make `{}`", path.display())),
+            Ok(()) => Self::lock(path, FlockOperation::NonBlockingLockExclusive),
+        }
+    }
+
+    /// Opens and locks the directory of an existing container; another command that changes it is
+    /// waited for.
+    pub(crate) fn open(root: &Path, id: &ContainerId) -> Result<Directory> {
+        Self::lock(existing(root, id)?, FlockOperation::LockExclusive)
+    }
+
+    /// As [`Directory::open`], but without waiting for a command that hangs.
+    pub(crate) fn seize(root: &Path, id: &ContainerId) -> Result<Directory> {
+        let path = existing(root, id)?;
+        let lock = File::open(&path).during(|| format!("open `{}`", path.display()))?;
+        let _held_by_another = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        Ok(Directory { path, _lock: lock })
+    }
+
+    fn lock(path: PathBuf, operation: FlockOperation) -> Result<Directory> {
+        let lock = File::open(&path).during(|| format!("open `{}`", path.display()))?;
+        rustix::io::retry_on_intr(|| flock(&lock, operation))
+            .during(|| format!("lock `{}`", path.display()))?;
+        Ok(Directory { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `state.json`.
+    pub(crate) fn store(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record).map_err(|error| Error::new("state.json", error))?;
+        self.write("state.json", &text)
+    }
+
+    /// Writes a file as a whole.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        write_atomically(&path, content)
+    }
+
+    /// Removes the directory and what is in it. The state file goes last: as long as it is there,
+    /// the container can be deleted again.
+    pub(crate) fn remove(self) -> Result<()> {
+        for entry in std::fs::read_dir(&self.path).during(|| "read the state directory")? {
+            let entry = entry.during(|| "read the state directory")?;
+            if entry.file_name() != "state.json" {
+                remove_any(&entry.path())?;
+            }
+        }
+        remove_any(&self.path.join("state.json"))?;
+        std::fs::remove_dir(&self.path).during(|| format!("remove `{}`", self.path.display()))
+    }
+}
+
+fn remove_any(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).during(|| format!("remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file under a temporary name and renames it into place.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let during = || format!("write `{}`", path.display());
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o644);
+    let written = options
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(content));
+    let placed = written.and_then(|()| std::fs::rename(&temporary, path));
+    if placed.is_err() {
+        let _left = std::fs::remove_file(&temporary);
+    }
+    placed.during(during)
+}
+
+/// Whether a container of this id has a directory; its path.
+fn existing(root: &Path, id: &ContainerId) -> Result<PathBuf> {
+    let path = root.join(id.as_str());
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err(Error::not_found(id.as_str()))
+    }
+}
+
+/// Reads a container's record without a lock; `None` while `create` has not written it.
+pub(crate) fn read(root: &Path, id: &ContainerId) -> Result<Option<Record>> {
+    let path = existing(root, id)?.join("state.json");
+    let text = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.during(|| format!("read `{}`", path.display()))?,
+    };
+    let record = serde_json::from_slice(&text)
+        .map_err(|error| Error::new(format!("read `{}`", path.display()), error))?;
+    Ok(Some(record))
+}
+
+/// Reads the configuration as it was at `create`.
+pub(crate) fn read_config(root: &Path, id: &ContainerId) -> Result<spec::Spec> {
+    let path = existing(root, id)?.join("config.json");
+    let text = std::fs::read(&path).during(|| format!("read `{}`", path.display()))?;
+    spec::parse(&text).map_err(|error| Error::new(format!("read `{}`", path.display()), error))
+}
+
+/// The ids of all containers, sorted.
+pub(crate) fn list(root: &Path) -> Result<Vec<ContainerId>> {
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.during(|| format!("read `{}`", root.display()))?,
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut ids: Vec<_> = names
+        .filter_map(|name| ContainerId::new(&name).ok())
+        .collect();
+    ids.sort();
+    Ok(ids)
+}
+
+impl Record {
+    /// The container's first process, if it still is the one that was recorded.
+    pub(crate) fn process(&self) -> Option<sys::process::Process> {
+        let pid = Pid::from_raw(self.init_process_pid)?;
+        sys::process::Process::open(pid, self.init_process_start).ok()
+    }
+
+    /// The container's group.
+    pub(crate) fn group(&self) -> cgroup::Group {
+        let mut group = cgroup::Group::open(&self.cgroup_paths);
+        group.keep(&self.adopted_cgroups);
+        group
+    }
+}

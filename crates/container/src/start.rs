@@ -1,0 +1,53 @@
+//! `start`: lets the waiting process execute its program.
+
+use std::path::Path;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect};
+
+use crate::create::{START_SOCKET, start_address};
+use crate::error::{During, Error, Result};
+use crate::id::ContainerId;
+use crate::protocol::{self, Message};
+use crate::record::{self, Directory};
+use crate::{hooks, query, spec};
+
+/// Starts a created container and returns once its program runs.
+///
+/// # Errors
+/// The container is not in the state `created`, a hook fails, or the program cannot be executed.
+pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<Error>> {
+    let directory = Directory::open(root, id)?;
+    match query::status(root, id)? {
+        spec::Status::Created => {}
+        spec::Status::Stopped => {
+            return Err(Error::plain("cannot start a container that has stopped"));
+        }
+        spec::Status::Creating => return Err(Error::plain("the container is not created yet")),
+        spec::Status::Running | spec::Status::Paused => {
+            return Err(Error::plain("cannot start an already running container"));
+        }
+    }
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .during(|| "make a socket")?;
+    let (address, _directory) = start_address(directory.path())?;
+    connect(&socket, &address).during(|| "reach the container's process")?;
+    let path = directory.path().join(START_SOCKET);
+    std::fs::remove_file(&path).during(|| format!("remove `{}`", path.display()))?;
+    // The other end closes at exec.
+    match protocol::receive(&socket)? {
+        None => {}
+        Some(Message::Failed { text }) => return Err(Error::plain(text)),
+        Some(other) => return Err(Error::plain(format!("received {other:?}"))),
+    }
+    let config = record::read_config(root, id)?;
+    if config.hooks.poststart.is_empty() {
+        return Ok(Vec::new());
+    }
+    let state = query::state(root, id)?;
+    Ok(hooks::run_all(
+        "poststart",
+        &config.hooks.poststart,
+        &state.into_state(),
+    ))
+}

@@ -1,0 +1,40 @@
+//! The commands, a file for each group of them.
+
+pub(crate) mod control;
+pub(crate) mod create;
+pub(crate) mod query;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod update;
+pub(crate) mod version;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use container::ContainerId;
+
+use crate::flags::Global;
+
+/// The directory of all containers' state.
+pub(crate) fn root(global: &Global) -> PathBuf {
+    if let Some(root) = &global.root {
+        return root.clone();
+    }
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/run/floe-oci");
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let own = || {
+        PathBuf::from(format!(
+            "/tmp/floe-oci-{}",
+            rustix::process::geteuid().as_raw()
+        ))
+    };
+    runtime.map_or_else(own, |directory| directory.join("floe-oci"))
+}
+
+/// A container's id as given on the command line.
+pub(crate) fn id(text: &str) -> anyhow::Result<ContainerId> {
+    ContainerId::new(text).context("id")
+}

@@ -1,0 +1,79 @@
+//! Errors to standard error and, in the form that engines parse, to a log file.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use crate::flags::{Global, LogFormat};
+
+/// Where errors go.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    file: Option<PathBuf>,
+    json: bool,
+}
+
+impl Log {
+    pub(crate) fn new(global: &Global) -> Log {
+        Log {
+            file: global.log.clone(),
+            json: global.log_format == LogFormat::Json,
+        }
+    }
+
+    /// Reports what ends the command and gives its exit code. Exactly one line goes to the log:
+    /// Podman reads the whole file as one object.
+    #[expect(clippy::print_stderr, reason = "the one place that prints errors")]
+    pub(crate) fn fail(&self, error: &anyhow::Error, code: u8) -> ExitCode {
+        let text = format!("{error:#}");
+        self.write("error", &text);
+        let quoted = text.replace(['\n', '\r'], " ");
+        eprintln!("floe-oci: {}", printable(&quoted));
+        ExitCode::from(code)
+    }
+
+    /// Notes something that did not stop the command, in the log file only.
+    pub(crate) fn warn(&self, text: &str) {
+        self.write("warning", text);
+    }
+
+    fn write(&self, level: &str, text: &str) {
+        let Some(path) = &self.file else { return };
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let line = if self.json {
+            serde_json::json!({ "level": level, "msg": text, "time": time }).to_string()
+        } else {
+            format!("time=\"{time}\" level={level} msg={text:?}")
+        };
+        // The error itself goes to standard error whatever becomes of the log.
+        let _unlogged = File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    }
+}
+
+/// Text from a configuration must not reach a terminal's escape sequences.
+fn printable(text: &str) -> String {
+    let escape = |letter: char| -> String {
+        if letter.is_control() {
+            letter.escape_default().to_string()
+        } else {
+            letter.into()
+        }
+    };
+    text.chars().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_shown_not_sent() {
+        assert_eq!(printable("a\u{1b}[31mb"), "a\\u{1b}[31mb");
+    }
+}
