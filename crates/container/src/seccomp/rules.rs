@@ -1,6 +1,6 @@
 //! What each number of each architecture answers, from a configuration's rules.
 
-use std::collections::{BTreeMap, HashMap};
+use std::mem;
 
 use super::arch::{Arch, X32_BIT, arch};
 use super::syscalls;
@@ -53,9 +53,16 @@ pub(super) struct Condition {
     pub(super) mask: u64,
 }
 
-/// A named call on one architecture: the rules that name it, by position, and for a multiplexer
-/// the number of the call within it.
-type Calls = BTreeMap<u32, Vec<(usize, Option<u32>)>>;
+/// One mention of a call in the rules, on one architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Mention {
+    number: u32,
+    /// The rule's position in the document.
+    rule: usize,
+    /// The call is a multiplexer, and this the call within it.
+    inner: Option<u32>,
+}
+
 type Ranges = Vec<(u32, Body)>;
 
 /// The sections of a filter, the native architecture's first.
@@ -70,33 +77,33 @@ pub(super) fn sections(seccomp: &Seccomp, native: SeccompArch) -> Vec<Section> {
             arches.push(known);
         }
     }
-    let calls = calls(seccomp, &arches);
-    let parts: Vec<(Arch, Ranges)> = arches
+    let mentions = mentions(seccomp, &arches);
+    let mut parts: Vec<(Arch, Ranges)> = arches
         .iter()
-        .zip(&calls)
-        .map(|(arch, calls)| (*arch, ranges(seccomp, *arch, calls)))
+        .zip(&mentions)
+        .map(|(arch, mentions)| (*arch, ranges(seccomp, *arch, mentions)))
         .collect();
     let mut sections: Vec<Section> = Vec::new();
     for token in arches.iter().map(|arch| arch.token) {
         if sections.iter().all(|section| section.token != token) {
             sections.push(Section {
                 token,
-                ranges: joined(token, &parts),
+                ranges: joined(token, &mut parts),
             });
         }
     }
     sections
 }
 
-/// The ranges of all architectures with this token, as one.
-fn joined(token: u32, parts: &[(Arch, Ranges)]) -> Ranges {
-    let part = |bit| {
+/// The ranges of all architectures with this token, as one, out of the parts.
+fn joined(token: u32, parts: &mut [(Arch, Ranges)]) -> Ranges {
+    let mut part = |bit| {
         let found = parts
-            .iter()
+            .iter_mut()
             .find(|(arch, _)| arch.token == token && arch.bit == bit);
         found.map_or_else(
             || vec![(0, always(KILL_PROCESS))],
-            |(_, ranges)| ranges.clone(),
+            |(_, ranges)| mem::take(ranges),
         )
     };
     let mut ranges = part(0);
@@ -112,73 +119,65 @@ fn joined(token: u32, parts: &[(Arch, Ranges)]) -> Ranges {
     ranges
 }
 
-/// The calls that the rules name, for each architecture.
-fn calls(seccomp: &Seccomp, arches: &[Arch]) -> Vec<Calls> {
-    let mut naming: HashMap<&str, Vec<usize>> = HashMap::new();
+/// The rules' mentions of calls, in order, for each architecture. Every start of a container pays
+/// for this: sorted lists that are walked together, rather than maps.
+fn mentions(seccomp: &Seccomp, arches: &[Arch]) -> Vec<Vec<Mention>> {
+    let mut named: Vec<(&str, usize, Option<u32>)> = Vec::new();
     for (position, rule) in seccomp.syscalls.iter().enumerate() {
         for name in &rule.names {
-            naming.entry(name).or_default().push(position);
+            named.push((name, position, None));
+            // Socket and IPC calls are also made through one call that stands for all. A rule with
+            // conditions cannot hold there: the arguments lie in memory, out of a filter's sight.
+            if rule.args.is_empty()
+                && let Some((through, inner)) = syscalls::multiplexed(name)
+            {
+                named.push((through, position, Some(inner)));
+            }
         }
     }
+    named.sort_unstable();
     let columns: Vec<&str> = arches.iter().map(|arch| arch.column).collect();
-    let mut calls = vec![Calls::new(); arches.len()];
-    syscalls::each(
-        &columns,
-        |name| naming.contains_key(name),
-        |name, column, number| {
-            let rules = naming[name].iter().map(|position| (*position, None));
-            calls[column].entry(number).or_default().extend(rules);
-        },
-    );
-    multiplexed(seccomp, &naming, arches, &mut calls);
-    for rules in calls.iter_mut().flat_map(BTreeMap::values_mut) {
-        rules.sort_unstable();
-    }
-    calls
-}
-
-/// Adds the rules of socket and IPC calls to the call through which they can also be made.
-/// Rules with conditions cannot hold there: the arguments lie in memory, out of a filter's sight.
-fn multiplexed(
-    seccomp: &Seccomp,
-    naming: &HashMap<&str, Vec<usize>>,
-    arches: &[Arch],
-    calls: &mut [Calls],
-) {
-    if !arches.iter().any(|arch| arch.multiplexed) {
-        return;
-    }
-    let columns: Vec<&str> = arches.iter().map(|arch| arch.column).collect();
-    let named = |name: &str| matches!(name, "socketcall" | "ipc");
-    syscalls::each(&columns, named, |multiplexer, column, number| {
-        for (name, rules) in naming {
-            let Some((through, inner)) = syscalls::multiplexed(name) else {
-                continue;
-            };
-            if through != multiplexer {
-                continue;
+    let mut mentions = vec![Vec::new(); arches.len()];
+    let mut rest = named.as_slice();
+    let walk = |name: &str| {
+        let before = rest.iter().take_while(|(other, ..)| *other < name).count();
+        let same = rest[before..]
+            .iter()
+            .take_while(|(other, ..)| *other == name)
+            .count();
+        let (found, behind) = rest[before..].split_at(same);
+        rest = behind;
+        (same > 0).then_some(found)
+    };
+    syscalls::each(&columns, walk, |found, column, number| {
+        for (_, rule, inner) in found {
+            if inner.is_none() || arches[column].multiplexed {
+                mentions[column].push(Mention {
+                    number,
+                    rule: *rule,
+                    inner: *inner,
+                });
             }
-            let whole = rules
-                .iter()
-                .filter(|rule| seccomp.syscalls[**rule].args.is_empty());
-            let entry = calls[column].entry(number).or_default();
-            entry.extend(whole.map(|rule| (*rule, Some(inner))));
         }
     });
+    mentions
+        .iter_mut()
+        .for_each(|mentions| mentions.sort_unstable());
+    mentions
 }
 
 /// What every number of an architecture answers.
-fn ranges(seccomp: &Seccomp, arch: Arch, calls: &Calls) -> Ranges {
+fn ranges(seccomp: &Seccomp, arch: Arch, mentions: &[Mention]) -> Ranges {
     let default = answer(seccomp.default_action, seccomp.default_errno_ret);
     let enosys = if arch.column.starts_with("mips") {
         ENOSYS_MIPS
     } else {
         ENOSYS
     };
-    let newest = calls
-        .range(..PRIVATE)
-        .next_back()
-        .map(|(number, _)| *number);
+    let newest = mentions
+        .iter()
+        .map(|mention| mention.number)
+        .rfind(|number| *number < PRIVATE);
     let refuses = !matches!(
         seccomp.default_action,
         SeccompAction::Allow | SeccompAction::Log | SeccompAction::Trace
@@ -189,9 +188,13 @@ fn ranges(seccomp: &Seccomp, arch: Arch, calls: &Calls) -> Ranges {
         Some(_) | None => always(default),
     };
     let mut ranges = vec![(0, unnamed(0)), (1, unnamed(1))];
-    for (number, rules) in calls {
-        while ranges.pop_if(|(first, _)| *first >= *number).is_some() {}
-        ranges.push((*number, body(seccomp, arch, rules, default)));
+    for rules in mentions.chunk_by(|one, other| one.number == other.number) {
+        let number = rules[0].number;
+        while ranges.pop_if(|(first, _)| *first >= number).is_some() {}
+        let body = body(seccomp, arch, rules, default);
+        if ranges.last().is_none_or(|(_, before)| *before != body) {
+            ranges.push((number, body));
+        }
         ranges.push((number + 1, unnamed(number + 1)));
     }
     ranges
@@ -204,14 +207,14 @@ fn always(answer: u32) -> Body {
     }
 }
 
-fn body(seccomp: &Seccomp, arch: Arch, rules: &[(usize, Option<u32>)], default: u32) -> Body {
+fn body(seccomp: &Seccomp, arch: Arch, mentions: &[Mention], default: u32) -> Body {
     let mut body = always(default);
-    for (position, inner) in rules {
-        let rule = &seccomp.syscalls[*position];
+    for mention in mentions {
+        let rule = &seccomp.syscalls[mention.rule];
         let answer = answer(rule.action, rule.errno_ret);
-        if let Some(inner) = inner {
+        if let Some(inner) = mention.inner {
             body.rules.push(Rule {
-                conditions: vec![within(*inner)],
+                conditions: vec![within(inner)],
                 answer,
             });
         } else if rule.args.is_empty() {
