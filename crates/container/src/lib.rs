@@ -19,6 +19,7 @@ mod prepare;
 mod protocol;
 mod query;
 mod record;
+pub mod seccomp;
 pub mod spec;
 mod start;
 

@@ -66,6 +66,8 @@ fn data(
     let limit = match action {
         SeccompAction::Errno => MAX_ERRNO,
         SeccompAction::Trace => MAX_DATA,
+        // config-linux.md: the runtime must fail where the action takes no number.
+        _ if value.is_some() => return check.refuse(field, "the action takes no number"),
         _ => return Ok(()),
     };
     match value {

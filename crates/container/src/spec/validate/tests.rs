@@ -562,7 +562,7 @@ fn resources_name_files_not_paths() {
 
 #[test]
 fn filters_can_be_loaded_and_do_not_hang_the_start() {
-    let seccomp = |action: &str, rule: Value| json!({"linux": {"seccomp": {"defaultAction": action, "defaultErrnoRet": 38, "syscalls": [rule]}}});
+    let seccomp = |action: &str, rule: Value| json!({"linux": {"seccomp": {"defaultAction": action, "syscalls": [rule]}}});
     accepted(&seccomp(
         "SCMP_ACT_ERRNO",
         json!({"names": ["x"], "action": "SCMP_ACT_TRACE", "errnoRet": 65535}),
@@ -599,6 +599,13 @@ fn filters_can_be_loaded_and_do_not_hang_the_start() {
                 json!({"action": "SCMP_ACT_ERRNO", "errnoRet": 4096}),
             ),
             "linux.seccomp.syscalls[0].errnoRet: 4096 is above 4095",
+        ),
+        (
+            seccomp(
+                "SCMP_ACT_ALLOW",
+                json!({"action": "SCMP_ACT_KILL", "errnoRet": 1}),
+            ),
+            "linux.seccomp.syscalls[0].errnoRet: the action takes no number",
         ),
         (
             seccomp(
