@@ -173,9 +173,17 @@ impl Group {
     /// The directory that has the controller's files.
     #[must_use]
     pub fn directory(&self, controller: Controller) -> Option<&Path> {
-        let places = self.places();
-        let place = places.of(controller)?;
-        self.at(place).map(|directory| directory.path.as_path())
+        self.place_of(controller).map(|(_, path)| path)
+    }
+
+    pub(crate) fn place_of(&self, controller: Controller) -> Option<(Place, &Path)> {
+        let place = self.places().of(controller)?;
+        self.at(place)
+            .map(|directory| (place, directory.path.as_path()))
+    }
+
+    pub(crate) fn v2_path(&self) -> Option<&Path> {
+        self.v2.as_ref().map(|v2| v2.path.as_path())
     }
 
     /// Whether the group exists in at least one hierarchy.
