@@ -15,6 +15,8 @@ pub mod plan;
 pub mod resources;
 pub mod stats;
 
+pub mod watch;
+
 pub use controller::{Controller, Controllers};
 pub use error::{Error, Result};
 pub use group::{Group, Request};

@@ -2,6 +2,8 @@
 
 mod parse;
 
+pub(crate) use parse::list as numbers_in_list;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

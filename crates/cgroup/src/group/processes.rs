@@ -156,7 +156,7 @@ impl Group {
             .map(|directory| directory.path.as_path())
     }
 
-    pub(super) fn describe_error(&self, operation: &str, cause: &str) -> Error {
+    pub(crate) fn describe_error(&self, operation: &str, cause: &str) -> Error {
         let at = self.telling().unwrap_or(Path::new(""));
         Error::text(operation, at.display().to_string(), cause)
     }

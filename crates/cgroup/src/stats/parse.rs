@@ -43,7 +43,7 @@ pub(super) fn usage_all(text: &str) -> Vec<(u64, u64)> {
 const LIST_BOUND: u32 = 1 << 16;
 
 /// A list with ranges: `0-3,7`.
-pub(super) fn list(text: &str) -> Vec<u32> {
+pub(crate) fn list(text: &str) -> Vec<u32> {
     let mut all = Vec::new();
     for part in text.trim_ascii().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
