@@ -1,6 +1,8 @@
 //! A group: one directory in every hierarchy of the layout.
 
+mod cpuset;
 mod create;
+mod delegate;
 mod devices;
 mod freezer;
 mod processes;
@@ -141,6 +143,32 @@ impl Group {
             .collect()
     }
 
+    /// A group below this one, in every hierarchy. As the root of a container's cgroup namespace
+    /// it leaves the outer group's limits out of the container's reach: no mount flag does that on
+    /// v1, and on v2 only `nsdelegate`, which hosts need not have. Made by [`Group::create`], after
+    /// the outer group has its processors ([`Group::apply`]); removed together with it.
+    #[must_use]
+    pub fn inner(&self, name: &str) -> Self {
+        let below = |outer: &Directory| Directory {
+            path: crate::layout::below(&outer.path, Path::new(name)),
+            base: outer.path.clone(),
+            controllers: if outer.names.is_empty() {
+                outer.v2_controllers()
+            } else {
+                outer.controllers
+            },
+            noprefix: outer.is_noprefix(),
+            adopted: false,
+            names: outer.names.clone(),
+        };
+        Self {
+            v1: self.v1.iter().map(below).collect(),
+            v2: self.v2.as_ref().map(below),
+            rootless: self.rootless,
+            fresh: false,
+        }
+    }
+
     /// The names (as in [`Group::paths`]) of the directories that were there before `create`.
     /// [`Group::keep`] excepts them from `remove` after the group was reopened.
     #[must_use]
@@ -173,9 +201,17 @@ impl Group {
     /// The directory that has the controller's files.
     #[must_use]
     pub fn directory(&self, controller: Controller) -> Option<&Path> {
-        let places = self.places();
-        let place = places.of(controller)?;
-        self.at(place).map(|directory| directory.path.as_path())
+        self.place_of(controller).map(|(_, path)| path)
+    }
+
+    pub(crate) fn place_of(&self, controller: Controller) -> Option<(Place, &Path)> {
+        let place = self.places().of(controller)?;
+        self.at(place)
+            .map(|directory| (place, directory.path.as_path()))
+    }
+
+    pub(crate) fn v2_path(&self) -> Option<&Path> {
+        self.v2.as_ref().map(|v2| v2.path.as_path())
     }
 
     /// Whether the group exists in at least one hierarchy.
@@ -211,6 +247,9 @@ impl Group {
         let Some(directory) = self.at(write.place) else {
             return Ok(());
         };
+        if write.place == Place::V1(Controller::Cpuset) {
+            return cpuset::write_v1(&directory.path, &write.file, &write.value);
+        }
         let path = directory.path.join(&write.file);
         let mut result = file::write(&path, &write.value);
         if let (Err(sys::Errno::NOENT), Some((other, value))) = (result, &write.otherwise) {

@@ -13,6 +13,9 @@ pub mod group;
 pub mod layout;
 pub mod plan;
 pub mod resources;
+pub mod stats;
+
+pub mod watch;
 
 pub use controller::{Controller, Controllers};
 pub use error::{Error, Result};
@@ -20,3 +23,4 @@ pub use group::{Group, Request};
 pub use layout::Layout;
 pub use plan::plan;
 pub use resources::Resources;
+pub use stats::Stats;

@@ -8,11 +8,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cgroup::devices::{DeviceAccess, DeviceKind, DeviceRule};
 use cgroup::group::Frozen;
 use cgroup::resources::{Cpu, Limit, Memory};
+use cgroup::watch::{MemoryLevel, Oom, Stalled, Trigger};
 use cgroup::{Controller, Group, Layout, Request, Resources};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
 
 /// Two processes in a group of the test's own; everything is removed in the end.
@@ -84,11 +87,20 @@ impl Drop for Fixture {
     }
 }
 
-fn own_groups(pid: Pid) -> Vec<String> {
+/// The groups of a process in the hierarchies that the layout shows.
+fn own_groups(layout: &Layout, pid: Pid) -> Vec<String> {
     let path = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
     let text = std::fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| line.splitn(3, ':').nth(2).unwrap_or_default().to_owned())
+    let shown = |names: &str| match names {
+        "" => layout.v2.is_some(),
+        names => layout.v1.iter().any(|found| found.names.join(",") == names),
+    };
+    let lines = text
+        .lines()
+        .map(|line| line.splitn(3, ':').collect::<Vec<_>>());
+    lines
+        .filter(|line| shown(line[1]))
+        .map(|line| line[2].to_owned())
         .collect()
 }
 
@@ -101,7 +113,7 @@ fn a_process_is_in_the_group_in_every_hierarchy() {
     let pid = fixture.spawn();
     fixture.group.attach(pid).unwrap();
     let expected = format!("{}/group", fixture.parent);
-    for group in own_groups(pid) {
+    for group in own_groups(&fixture.layout, pid) {
         assert_eq!(group, expected);
     }
     assert_eq!(fixture.group.procs().unwrap(), [pid]);
@@ -298,7 +310,11 @@ fn device_rules_hold_for_processes_of_the_group() {
             "null zero full",
         ),
     ];
+    let v2 = fixture.group.paths().contains_key("");
     for (rules, expected) in rows {
+        if !v2 && rules.contains(&not_zero) {
+            continue;
+        }
         let resources = Resources {
             devices: rules.to_vec(),
             ..Resources::default()
@@ -326,4 +342,249 @@ fn opened_in(group: &Group) -> String {
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[test]
+fn out_of_memory_is_noticed_and_counted() {
+    let Some(mut fixture) = Fixture::new("oom") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    if fixture.group.directory(Controller::Memory).is_none() {
+        println!("SKIP: no memory controller");
+        return;
+    }
+    let limit = Some(Limit::Max(8 << 20));
+    let memory = Memory {
+        limit,
+        swap: limit,
+        ..Memory::default()
+    };
+    fixture
+        .group
+        .apply(&Resources {
+            memory,
+            ..Resources::default()
+        })
+        .unwrap();
+    let mut watch = fixture.group.watch_oom().unwrap();
+    assert_eq!(
+        watch.take().unwrap(),
+        Oom::Times(0).or_ended_where_empty(&fixture)
+    );
+    let mut shell = Command::new("sh")
+        .args([
+            "-c",
+            "read go; exec dd if=/dev/zero of=/dev/null bs=64M count=1",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    fixture.group.attach(Pid::from_child(&shell)).unwrap();
+    shell.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert!(!shell.wait().unwrap().success());
+    let mut times = 0;
+    let until = Instant::now() + Duration::from_secs(20);
+    while times == 0 && Instant::now() < until {
+        let wait = rustix::event::Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&watch, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&wait)).unwrap();
+        if let Oom::Times(more) = watch.take().unwrap() {
+            times += more;
+        }
+    }
+    assert!(times > 0);
+    assert!(fixture.group.stats().unwrap().memory.unwrap().oom_kills > 0);
+    fixture.group.remove().unwrap();
+    assert_eq!(watch.take().unwrap(), Oom::Ended);
+}
+
+trait OrEnded {
+    fn or_ended_where_empty(self, fixture: &Fixture) -> Self;
+}
+
+impl OrEnded for Oom {
+    /// v2 tells at once that a group has no processes.
+    fn or_ended_where_empty(self, fixture: &Fixture) -> Self {
+        if fixture.group.paths().contains_key("memory") {
+            self
+        } else {
+            Self::Ended
+        }
+    }
+}
+
+#[test]
+fn pressure_can_be_watched() {
+    let Some(mut fixture) = Fixture::new("pressure") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    let trigger = Trigger {
+        resource: Stalled::Cpu,
+        full: false,
+        stall: Duration::from_millis(150),
+        window: Duration::from_secs(2),
+    };
+    if fixture.group.paths().contains_key("") {
+        fixture.group.watch_stall(&trigger).unwrap();
+    }
+    match fixture.group.watch_memory_level(MemoryLevel::Medium) {
+        Ok(_) => assert!(fixture.group.paths().contains_key("memory")),
+        Err(error) => {
+            let text = error.to_string();
+            let known = ["watch stalls", "no usable memory controller"];
+            assert!(known.iter().any(|cause| text.contains(cause)), "{text}");
+        }
+    }
+}
+
+#[test]
+fn statistics_count_what_the_group_did() {
+    let Some(mut fixture) = Fixture::new("stats") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    let mut shell = Command::new("sh")
+        .args([
+            "-c",
+            "read go; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; read end",
+        ])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    fixture.group.attach(Pid::from_child(&shell)).unwrap();
+    let mut stdin = shell.stdin.take().unwrap();
+    stdin.write_all(b"go\n").unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut stats = fixture.group.stats().unwrap();
+    while stats.cpu.total < 1_000_000 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+        stats = fixture.group.stats().unwrap();
+    }
+    assert!(stats.cpu.total >= 1_000_000, "{stats:?}");
+    if let Some(pids) = stats.pids {
+        assert_eq!(pids.current, 1);
+    }
+    stdin.write_all(b"end\n").unwrap();
+    shell.wait().unwrap();
+}
+
+#[test]
+fn limits_stay_outside_of_an_inner_group() {
+    let Some(mut fixture) = Fixture::new("inner") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    if fixture.group.directory(Controller::Pids).is_none() {
+        println!("SKIP: no pids controller");
+        return;
+    }
+    let limit = |count| Resources {
+        pids: Some(Limit::Max(count)),
+        ..Resources::default()
+    };
+    fixture.group.apply(&limit(50)).unwrap();
+    let mut inner = fixture.group.inner("payload");
+    inner.create().unwrap();
+    let pid = fixture.spawn();
+    inner.attach(pid).unwrap();
+    for group in own_groups(&fixture.layout, pid) {
+        assert_eq!(group, format!("{}/group/payload", fixture.parent));
+    }
+    assert_eq!(fixture.group.procs().unwrap(), []);
+    assert_eq!(fixture.group.procs_recursive().unwrap(), [pid]);
+    // Controllers reach the inner group, so that what is in it can have groups with limits.
+    assert!(
+        inner
+            .directory(Controller::Pids)
+            .unwrap()
+            .join("pids.max")
+            .exists()
+    );
+    fixture.group.apply(&limit(60)).unwrap();
+    assert_eq!(fixture.read(Controller::Pids, "pids.max"), "60");
+    fixture.group.freeze().unwrap();
+    fixture.group.kill(Signal::KILL).unwrap();
+    fixture.children[0].wait().unwrap();
+    fixture.group.remove().unwrap();
+    assert!(!fixture.group.exists() && !inner.exists());
+}
+
+#[test]
+fn processors_change_under_an_inner_group() {
+    let Some(mut fixture) = Fixture::new("cpuset") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    if fixture.group.directory(Controller::Cpuset).is_none() {
+        println!("SKIP: no cpuset controller");
+        return;
+    }
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        println!("SKIP: one processor only");
+        return;
+    }
+    let mut inner = fixture.group.inner("payload");
+    inner.create().unwrap();
+    inner.attach(fixture.spawn()).unwrap();
+    for cpus in ["0", "1", "0-1"] {
+        let cpu = Cpu {
+            cpus: Some(cpus.to_owned()),
+            ..Cpu::default()
+        };
+        fixture
+            .group
+            .apply(&Resources {
+                cpu,
+                ..Resources::default()
+            })
+            .unwrap();
+        assert_eq!(fixture.read(Controller::Cpuset, "cpuset.cpus"), cpus);
+        let stats = inner.stats().unwrap().cpuset.unwrap();
+        let names: Vec<_> = stats.cpus.iter().map(u32::to_string).collect();
+        assert_eq!(names.join("-"), cpus);
+    }
+}
+
+/// All of the above again where the host shows only some of its hierarchies. Mounts of a private
+/// namespace; the host's stay as they are.
+#[test]
+fn every_layout_that_this_host_can_show() {
+    if std::env::var_os("FLOE_CGROUP_INNER").is_some() {
+        return;
+    }
+    let Some(fixture) = Fixture::new("layouts") else {
+        return;
+    };
+    if fixture.layout.v1.is_empty() || fixture.layout.v2.is_none() {
+        println!("SKIP: not a hybrid host");
+        return;
+    }
+    let v2 = fixture
+        .layout
+        .v2
+        .as_ref()
+        .unwrap()
+        .mount_point
+        .display()
+        .to_string();
+    let only_v1 = format!("umount {v2}");
+    let only_v2 = "mount -t cgroup2 none /sys/fs/cgroup".to_owned();
+    for (name, prepare) in [("v1", only_v1), ("v2", only_v2)] {
+        let script = format!("{prepare} && exec \"$0\" --test-threads 1");
+        let own = std::env::current_exe().unwrap();
+        let output = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .arg(&own)
+            .env("FLOE_CGROUP_INNER", "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{name}: {text}");
+    }
 }

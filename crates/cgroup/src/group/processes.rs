@@ -56,8 +56,8 @@ impl Group {
     /// The group cannot be read. One that is gone has no processes.
     pub fn procs(&self) -> Result<Vec<Pid>> {
         let mut pids = BTreeSet::new();
-        if let Some(directory) = self.telling() {
-            list(&directory.path, &mut pids)?;
+        if let Some(path) = self.telling() {
+            list(path, &mut pids)?;
         }
         Ok(pids.into_iter().filter_map(Pid::from_raw).collect())
     }
@@ -68,8 +68,8 @@ impl Group {
     /// The group cannot be read. One that is gone has no processes.
     pub fn procs_recursive(&self) -> Result<Vec<Pid>> {
         let mut pids = BTreeSet::new();
-        if let Some(directory) = self.telling() {
-            list_recursive(&directory.path, &mut pids)?;
+        if let Some(path) = self.telling() {
+            list_recursive(path, &mut pids)?;
         }
         Ok(pids.into_iter().filter_map(Pid::from_raw).collect())
     }
@@ -122,9 +122,7 @@ impl Group {
                 Err(Errno::SRCH) => {}
                 Err(errno) => {
                     let operation = format!("signal process {pid} of");
-                    let at = self
-                        .telling()
-                        .map_or(Path::new(""), |directory| &directory.path);
+                    let at = self.telling().unwrap_or(Path::new(""));
                     return Err(Error::kernel(&operation, at, errno));
                 }
                 Ok(()) => living += 1,
@@ -144,7 +142,7 @@ impl Group {
 
     /// The directory whose `cgroup.procs` speaks for the group: v2's, else one that no guest
     /// has a reason to move its processes out of.
-    pub(super) fn telling(&self) -> Option<&Directory> {
+    pub(crate) fn telling(&self) -> Option<&Path> {
         let v1 = |controller| {
             self.v1
                 .iter()
@@ -155,12 +153,11 @@ impl Group {
             .as_ref()
             .or_else(|| preferred.into_iter().find_map(v1))
             .or_else(|| self.v1.first())
+            .map(|directory| directory.path.as_path())
     }
 
-    pub(super) fn describe_error(&self, operation: &str, cause: &str) -> Error {
-        let at = self
-            .telling()
-            .map_or_else(PathBuf::new, |directory| directory.path.clone());
+    pub(crate) fn describe_error(&self, operation: &str, cause: &str) -> Error {
+        let at = self.telling().unwrap_or(Path::new(""));
         Error::text(operation, at.display().to_string(), cause)
     }
 }
