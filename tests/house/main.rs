@@ -13,8 +13,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("container", &["sys", "cgroup", "checkpoint"]),
     ("floe-oci", &["sys", "cgroup", "container"]),
     ("floe-criu", &["sys", "cgroup", "checkpoint"]),
-    ("floe", &["sys", "cgroup"]),
-    ("floed", &["sys", "cgroup"]),
+    ("monitor", &["sys"]),
+    ("floe", &["sys", "cgroup", "monitor"]),
+    ("floed", &["sys", "cgroup", "monitor"]),
     ("tests", &["sys"]),
     ("xtask", &[]),
 ];
