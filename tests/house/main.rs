@@ -13,8 +13,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("container", &["sys", "cgroup", "checkpoint"]),
     ("floe-oci", &["sys", "cgroup", "container"]),
     ("floe-criu", &["sys", "cgroup", "checkpoint"]),
-    ("floe", &["sys", "cgroup"]),
-    ("floed", &["sys", "cgroup"]),
+    ("monitor", &["sys"]),
+    ("floe", &["sys", "cgroup", "monitor"]),
+    ("floed", &["sys", "cgroup", "monitor"]),
     ("tests", &["sys"]),
     ("xtask", &[]),
 ];
@@ -77,6 +78,49 @@ fn architecture_is_short_and_its_paths_exist() {
         missing.is_empty(),
         "ARCHITECTURE.md names what is not there: {missing:?}"
     );
+}
+
+#[test]
+fn roadmap_has_every_row_and_names_tests_that_exist() {
+    let text = fs::read_to_string(workspace().join("docs/roadmap.md")).expect("docs/roadmap.md");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| id "))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let ids: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    for (letter, last) in [('N', 19), ('T', 10), ('C', 5)] {
+        for number in 1..=last {
+            assert!(
+                ids.contains(&format!("{letter}{number}").as_str()),
+                "no row {letter}{number}"
+            );
+        }
+    }
+    for row in rows {
+        let [id, _, state, _, tests] = row.as_slice() else {
+            panic!("a row of five cells: {row:?}")
+        };
+        let tests: Vec<&str> = tests
+            .split(['`', ',', ' '])
+            .filter(|word| word.contains("::"))
+            .collect();
+        assert_eq!(
+            ["done", "part"].contains(state),
+            !tests.is_empty(),
+            "{id}: a state needs its test"
+        );
+        for test in tests {
+            let (file, name) = test.split_once("::").expect("file::test");
+            let path = workspace().join(format!("tests/root/{file}.rs"));
+            let source =
+                fs::read_to_string(&path).unwrap_or_else(|_| panic!("{id}: no {}", path.display()));
+            assert!(
+                source.contains(&format!("fn {name}(")),
+                "{id}: `{file}.rs` has no test `{name}`"
+            );
+        }
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@
     reason = "a developer's tool talks"
 )]
 
+mod bench;
 mod ci;
 mod debian;
+mod peers;
 mod supervise;
 mod test;
 mod vm;
@@ -31,6 +33,10 @@ struct Args {
 enum Task {
     /// Build and run the tests, each root test in a process of its own
     Test(test::Options),
+    /// Get the newest runtimes or engines, to compare with
+    Peers(peers::Options),
+    /// Measure floe-oci beside the newest crun and runc
+    Bench(bench::Options),
     /// Every check, the tests, and virtual machines for as long as time is left
     Ci(ci::Options),
     /// Run one command under a subreaper with a time limit (what `test` runs each root test in)
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Ci(options) => ci::run(&options),
+        Task::Peers(options) => peers::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Supervise(options) => supervise::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Guest => vm::guest::second(),

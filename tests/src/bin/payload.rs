@@ -148,6 +148,7 @@ fn change(words: &[&str]) -> io::Result<()> {
             rustix::process::Uid::from_raw(number(id)?),
         )?),
         ["kill", pid, signal] => kill(number(pid)?, number(signal)?),
+        ["signal-wait"] => signal_wait(),
         ["wait-for", path] => {
             while !Path::new(path).exists() {
                 thread::sleep(Duration::from_millis(2));
@@ -315,6 +316,18 @@ fn mknod(path: &str, kind: &str, major: u32, minor: u32) -> io::Result<()> {
         Mode::from_raw_mode(0o666),
         makedev(major, minor),
     )?)
+}
+
+/// Says `ready`, waits for any signal that can be blocked, and says which.
+fn signal_wait() -> io::Result<()> {
+    let signals = sys::signal::block_to_fd(None)?;
+    say("ready")?;
+    loop {
+        if let Some(signal) = sys::signal::next(&signals)? {
+            return say(&format!("signal {signal}"));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn kill(pid: i32, signal: i32) -> io::Result<()> {
