@@ -17,6 +17,7 @@
 
 pub mod bundle;
 pub mod container;
+pub mod engine;
 pub mod host;
 pub mod leftovers;
 pub mod runtime;
