@@ -151,7 +151,7 @@ fn make(
     let inherited = Inherited {
         start: Some(listen_for_start(directory.path())?),
         console,
-        seccomp: None,
+        seccomp: prepare::seccomp_agent(plan)?,
         sources: prepare::sources(plan)?,
     };
     let join = Join::Files(prepare::namespace_files(&plan.namespaces)?);
@@ -236,11 +236,11 @@ fn lead(plan: &Plan, groups: &cgroup::Group, child: &Child, socket: &OwnedFd) ->
     prepare::oom_score(plan, child.pid)?;
     prepare::raise_limits(&plan.process, child.pid)?;
     prepare::move_devices(&linux, child.pid)?;
-    protocol::send(socket, &Message::Proceed)?;
+    let pid = child.pid.as_raw_nonzero().get();
+    protocol::send(socket, &Message::Proceed { pid })?;
     let runtime_hooks = &plan.spec.hooks;
     if !runtime_hooks.prestart.is_empty() || !runtime_hooks.create_runtime.is_empty() {
         protocol::expect(socket, &Message::Mounted)?;
-        let pid = child.pid.as_raw_nonzero().get();
         let state = hooks::state(plan, spec::Status::Creating, pid);
         hooks::run("prestart", &runtime_hooks.prestart, &state)?;
         hooks::run("createRuntime", &runtime_hooks.create_runtime, &state)?;

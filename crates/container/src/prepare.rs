@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::Pid;
 use sys::clone::{Clone, Side, clone};
 use sys::namespace::Kind;
@@ -176,4 +177,28 @@ pub(crate) fn may_restrict_devices() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let initial = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
     initial && rustix::process::geteuid().is_root()
+}
+
+/// Connects to `linux.seccomp.listenerPath`; the process itself has no way there later.
+pub(crate) fn seccomp_agent(plan: &Plan) -> Result<Option<OwnedFd>> {
+    let linux = plan.linux();
+    let Some(path) = linux
+        .seccomp
+        .as_ref()
+        .and_then(|rules| rules.listener_path.as_ref())
+    else {
+        return Ok(None);
+    };
+    let during = || {
+        format!(
+            "linux.seccomp.listenerPath: connect to `{}`",
+            path.display()
+        )
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).during(during)?;
+    let address = SocketAddrUnix::new(path).during(during)?;
+    connect(&socket, &address).during(during)?;
+    Ok(Some(socket))
 }

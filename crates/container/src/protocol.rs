@@ -13,8 +13,9 @@ use crate::error::{During, Error, Result};
 pub(crate) enum Message {
     /// Launcher to parent: the child it made has this pid in the parent's numbering.
     Born { pid: i32 },
-    /// Parent to child: id maps, groups, limits and devices are set.
-    Proceed,
+    /// Parent to child: id maps, groups, limits and devices are set; this is the child's pid in the
+    /// parent's numbering, which it cannot know.
+    Proceed { pid: i32 },
     /// Child to parent: the mounts stand, pivot_root comes next; the runtime's hooks may run.
     Mounted,
     /// Parent to child: they have run.
@@ -32,7 +33,7 @@ impl Message {
     fn encode(&self) -> Vec<u8> {
         match self {
             Message::Born { pid } => [&[b'b'][..], &pid.to_le_bytes()].concat(),
-            Message::Proceed => vec![b'p'],
+            Message::Proceed { pid } => [&[b'p'][..], &pid.to_le_bytes()].concat(),
             Message::Mounted => vec![b'm'],
             Message::HooksDone => vec![b'h'],
             Message::Ready => vec![b'r'],
@@ -45,11 +46,10 @@ impl Message {
 
     fn decode(bytes: &[u8]) -> Option<Message> {
         let (tag, rest) = bytes.split_first()?;
+        let number = || Some(i32::from_le_bytes(rest.try_into().ok()?));
         match (tag, rest) {
-            (b'b', pid) => Some(Message::Born {
-                pid: i32::from_le_bytes(pid.try_into().ok()?),
-            }),
-            (b'p', []) => Some(Message::Proceed),
+            (b'b', _) => Some(Message::Born { pid: number()? }),
+            (b'p', _) => Some(Message::Proceed { pid: number()? }),
             (b'm', []) => Some(Message::Mounted),
             (b'h', []) => Some(Message::HooksDone),
             (b'r', []) => Some(Message::Ready),
@@ -105,7 +105,7 @@ mod tests {
     fn messages_survive_the_wire() {
         for message in [
             Message::Born { pid: 4242 },
-            Message::Proceed,
+            Message::Proceed { pid: 7 },
             Message::Mounted,
             Message::HooksDone,
             Message::Ready,

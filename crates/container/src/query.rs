@@ -127,6 +127,17 @@ pub fn processes(root: &Path, id: &ContainerId) -> Result<Vec<i32>> {
         .collect())
 }
 
+/// The process that the container was configured with, for `exec` to vary.
+///
+/// # Errors
+/// There is no such container, or its record cannot be read.
+pub fn process(root: &Path, id: &ContainerId) -> Result<spec::Process> {
+    let config = record::read_config(root, id)?;
+    config
+        .process
+        .ok_or_else(|| Error::plain("config.json: process is missing"))
+}
+
 /// The login name of a uid on the host.
 fn owner_name(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

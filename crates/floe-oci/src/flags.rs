@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Start(Id),
     /// Create and start a container, wait for its program, delete it
     Run(Run),
+    /// Run another program in a container
+    Exec(Box<Exec>),
     /// Print a container's state
     State(Id),
     /// List containers
@@ -82,7 +84,10 @@ pub(crate) enum Command {
 impl Command {
     /// The exit code of a failure of ours; of `exec` it must differ from the program's own.
     pub(crate) fn failure_code(&self) -> u8 {
-        1
+        match self {
+            Command::Exec(_) => 255,
+            _ => 1,
+        }
     }
 }
 
@@ -132,6 +137,70 @@ pub(crate) struct Run {
     /// Do not become the reaper of the container's orphans
     #[arg(long)]
     pub(crate) no_subreaper: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// File with the process as JSON, of the form of `process` in config.json
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) process: Option<PathBuf>,
+    /// Unix socket that is sent the terminal's master
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Unix socket that is sent a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// File to write the process's pid to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Do not wait for the program
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Working directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Environment variable, NAME=value
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Numbers of user and group
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub(crate) user: Option<String>,
+    /// Numbers of more groups
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub(crate) additional_gids: Vec<u32>,
+    /// Capability to add
+    #[arg(short, long, value_name = "CAP_NAME")]
+    pub(crate) cap: Vec<String>,
+    /// Group below the container's, for all controllers or one
+    #[arg(long, value_name = "[CONTROLLER:]PATH")]
+    pub(crate) cgroup: Vec<String>,
+    /// Let it gain no privileges by exec
+    #[arg(long)]
+    pub(crate) no_new_privs: bool,
+    /// AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) process_label: Option<String>,
+    /// Allow it in a paused container; it runs once that is resumed
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+    /// Descriptors after the standard ones that the program inherits
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) preserve_fds: u32,
+    /// The container's id
+    pub(crate) id: String,
+    /// The program and its arguments
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -33,6 +33,7 @@ fn run(flags: flags::Flags, log: &log::Log) -> anyhow::Result<ExitCode> {
         Command::Create(flags) => command::create::create(&global, flags, log),
         Command::Start(flags) => command::start::start(&global, &flags, log),
         Command::Run(flags) => command::run::run(&global, flags, log),
+        Command::Exec(flags) => command::exec::exec(&global, *flags),
         Command::State(flags) => command::query::state(&global, &flags),
         Command::List(flags) => command::query::list(&global, &flags),
         Command::Ps(flags) => command::query::processes(&global, &flags),

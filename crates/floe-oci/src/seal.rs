@@ -9,9 +9,41 @@
 //! Rejected: a bind mount made read-only, for the inode behind it is the host's and another mount
 //! of it can be found; a check on each start whether the binary changed, for that is too late.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Executes the program again, sealed, if this command line enters a container.
-pub(crate) fn before_entering(_arguments: &[OsString]) -> anyhow::Result<()> {
-    Ok(())
+use anyhow::{Context, bail};
+
+/// The commands that enter a container.
+const ENTERING: &[&str] = &["create", "run", "exec", "restore"];
+
+/// Executes the program again, sealed, if this command line may enter a container.
+///
+/// It looks for the command's name anywhere: a container called `run` costs an exec, no more.
+pub(crate) fn before_entering(arguments: &[OsString]) -> anyhow::Result<()> {
+    let enters = arguments
+        .iter()
+        .skip(1)
+        .any(|word| ENTERING.iter().any(|name| word == name));
+    if !enters || sys::sealed::is_sealed().context("look at the own program")? {
+        return Ok(());
+    }
+    let program = sys::sealed::open().context("seal the own program")?;
+    let strings = |list: Vec<Vec<u8>>| list.into_iter().map(CString::new).collect::<Result<_, _>>();
+    let arguments: Vec<CString> = strings(
+        arguments
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect(),
+    )?;
+    let line = |(name, value): (OsString, OsString)| {
+        [name.into_vec(), b"=".to_vec(), value.into_vec()].concat()
+    };
+    let environment: Vec<CString> = strings(std::env::vars_os().map(line).collect())?;
+    let errno = sys::exec::execveat(program.as_fd(), c"", &arguments, &environment);
+    bail!(
+        "execute the sealed program: {}",
+        sys::errno::describe(errno)
+    )
 }

@@ -23,6 +23,7 @@ pub mod nsfs;
 pub mod process;
 pub mod procfs;
 pub mod scheduling;
+pub mod sealed;
 pub mod seccomp;
 pub mod signal;
 pub mod terminal;

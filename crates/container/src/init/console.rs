@@ -34,6 +34,23 @@ pub(super) fn open(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The terminal of a process that joins a container: its session's, but not `/dev/console`.
+pub(super) fn open_joined(init: &mut Init<'_>) -> Result<()> {
+    rustix::process::setsid().during(|| "start a session")?;
+    let Some(process) = init
+        .plan
+        .spec
+        .process
+        .as_ref()
+        .filter(|process| process.terminal)
+    else {
+        return Ok(());
+    };
+    let socket = init.inherited.console.take();
+    let socket = socket.ok_or_else(|| Error::plain("nobody takes the terminal's master"))?;
+    hand_out(init.root()?, &socket, process.console_size).map(drop)
+}
+
 /// Makes a terminal below `root`, sends its master through `socket` with its name as the text, as
 /// runc's console protocol has it, and makes its slave the standard streams.
 pub(super) fn hand_out(

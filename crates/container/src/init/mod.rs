@@ -16,6 +16,7 @@ mod mask;
 pub(crate) mod mount;
 mod namespace;
 mod rootfs;
+mod security;
 mod start;
 
 use std::os::fd::OwnedFd;
@@ -25,6 +26,7 @@ use sys::procfs::Procfs;
 use crate::error::{During, Error, Result};
 use crate::plan::Plan;
 use crate::protocol::{self, Message};
+use crate::seccomp::Filter;
 
 /// Descriptors that the parent opened before the clone, for the child has no right or no way to.
 #[derive(Debug, Default)]
@@ -33,8 +35,8 @@ pub(crate) struct Inherited {
     pub(crate) start: Option<OwnedFd>,
     /// Where the terminal's master goes.
     pub(crate) console: Option<OwnedFd>,
-    /// Where the seccomp listener goes, with the message that goes along.
-    pub(crate) seccomp: Option<(OwnedFd, Vec<u8>)>,
+    /// Where the seccomp listener goes.
+    pub(crate) seccomp: Option<OwnedFd>,
     /// Detached sources of bind mounts, by index of the mount step.
     pub(crate) sources: std::collections::BTreeMap<usize, OwnedFd>,
 }
@@ -55,6 +57,10 @@ pub(crate) struct Init<'a> {
     root: Option<OwnedFd>,
     /// The host's `/dev/null`, for masks and devices, taken before the root changes.
     null: Option<OwnedFd>,
+    /// Our pid as the runtime numbers it.
+    pid: i32,
+    /// The seccomp filter, compiled.
+    filter: Option<Filter>,
     /// The program, found and checked.
     program: Option<std::ffi::CString>,
 }
@@ -84,16 +90,34 @@ const CREATE: &[(&str, Step)] = &[
     ("root file system", rootfs::finish),
     ("", start::directory),
     ("", start::program),
+    ("", security::compile_filter),
 ];
 
-/// Everything between `start` and the program.
-const START: &[(&str, Step)] = &[
-    ("hooks", start::hooks),
+/// What only `start` brings.
+const START: &[(&str, Step)] = &[("hooks", start::hooks)];
+
+/// What a process needs that joins a running container.
+const JOIN: &[(&str, Step)] = &[
+    ("wait for the runtime", wait_for_parent),
+    ("become root of the user namespace", namespace::become_root),
+    ("session keyring", start::join_keyring),
+    ("root file system", rootfs::open_joined),
+    ("terminal", console::open_joined),
+    ("", start::directory),
+    ("", start::program),
+    ("", security::compile_filter),
+    ("close descriptors", start::close_for_join),
+];
+
+/// Everything that comes last, from privileged to not.
+const FINISH: &[(&str, Step)] = &[
     ("", start::scheduling),
     ("rlimits", start::limits),
-    ("security label", start::label),
+    ("", security::label),
     ("standard streams", start::own_streams),
+    ("", security::filter_while_privileged),
     ("credentials", credentials::set),
+    ("", security::filter_last),
 ];
 
 impl<'a> Init<'a> {
@@ -110,6 +134,8 @@ impl<'a> Init<'a> {
             socket,
             inherited,
             proc: None,
+            pid: 0,
+            filter: None,
             root: None,
             null: None,
             program: None,
@@ -139,11 +165,30 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         Ok(starter) => starter,
         Err(error) => fail(&init.socket, &error),
     };
-    let error = match walk(START, &mut init) {
-        Ok(()) => start::execute(&init),
+    if let Err(error) = walk(START, &mut init) {
+        fail(&starter, &error);
+    }
+    finish(&mut init, &starter)
+}
+
+/// Runs a process that joins a container to its exec. Its runtime waits for that.
+pub(crate) fn join(mut init: Init<'_>) -> ! {
+    if let Err(error) = walk(JOIN, &mut init) {
+        fail(&init.socket, &error);
+    }
+    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(&init.socket, 3) else {
+        sys::process::leave(1)
+    };
+    finish(&mut init, &socket)
+}
+
+/// The last steps, and the exec.
+fn finish(init: &mut Init<'_>, socket: &OwnedFd) -> ! {
+    let error = match walk(FINISH, init) {
+        Ok(()) => start::execute(init),
         Err(error) => error,
     };
-    fail(&starter, &error)
+    fail(socket, &error)
 }
 
 /// Runs steps in order; the first that fails gives its name to the error.
@@ -169,7 +214,11 @@ fn fail(socket: &OwnedFd, error: &Error) -> ! {
 }
 
 fn wait_for_parent(init: &mut Init<'_>) -> Result<()> {
-    protocol::expect(&init.socket, &Message::Proceed)
+    match protocol::receive(&init.socket)? {
+        Some(Message::Proceed { pid }) => init.pid = pid,
+        _ => return Err(Error::plain("the runtime is gone")),
+    }
+    Ok(())
 }
 
 fn open_proc(init: &mut Init<'_>) -> Result<()> {
@@ -184,11 +233,6 @@ fn runtime_hooks(init: &mut Init<'_>) -> Result<()> {
         protocol::send(&init.socket, &Message::Mounted)?;
         protocol::expect(&init.socket, &Message::HooksDone)?;
     }
-    let state = crate::hooks::state(init.plan, crate::spec::Status::Creating, own_pid(init)?);
+    let state = crate::hooks::state(init.plan, crate::spec::Status::Creating, init.pid);
     crate::hooks::run("createContainer", &hooks.create_container, &state)
-}
-
-/// Our pid in the pid namespace of the private `/proc`'s owner, which is the container's.
-fn own_pid(_init: &Init<'_>) -> Result<i32> {
-    Ok(rustix::process::getpid().as_raw_nonzero().get())
 }

@@ -129,3 +129,10 @@ pub(super) fn finish(init: &mut Init<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+/// The root of a container that was joined.
+pub(super) fn open_joined(init: &mut Init<'_>) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    init.root = Some(rustix::fs::open("/", flags, Mode::empty()).during(|| "open")?);
+    Ok(())
+}

@@ -125,21 +125,7 @@ fn variable<'a>(environment: &'a [CString], prefix: &[u8]) -> Option<&'a [u8]> {
 pub(super) fn wait(init: &mut Init<'_>) -> Result<OwnedFd> {
     let listener = init.inherited.start.take();
     let listener = listener.ok_or_else(|| Error::plain("no socket to wait at"))?;
-    // What the runtime opened, and what its caller leaked into it, ends here: a directory of the
-    // host behind any descriptor is a way out (CVE-2016-9962, CVE-2024-21626).
-    let first = 3 + init.plan.process.inherited_fds;
-    let seccomp = init
-        .inherited
-        .seccomp
-        .as_ref()
-        .map(|(socket, _)| socket.as_fd());
-    let keep = [Some(listener.as_fd()), Some(init.socket.as_fd()), seccomp];
-    let proc = init.proc.take();
-    init.root = None;
-    init.null = None;
-    drop(proc);
-    let keep: Vec<_> = keep.into_iter().flatten().collect();
-    sys::fd::close_all_but(first, &keep).during(|| "close descriptors")?;
+    close_all_but(init, Some(&listener))?;
     protocol::send(&init.socket, &Message::Ready)?;
     let accepted =
         rustix::io::retry_on_intr(|| acceptfrom_with(&listener, rustix::net::SocketFlags::CLOEXEC));
@@ -148,12 +134,34 @@ pub(super) fn wait(init: &mut Init<'_>) -> Result<OwnedFd> {
         .during(|| "wait for `start`")
 }
 
+/// As [`wait`], for a process that nobody starts later.
+pub(super) fn close_for_join(init: &mut Init<'_>) -> Result<()> {
+    close_all_but(init, None)
+}
+
+/// What the runtime opened, and what its caller leaked into it, ends here: a directory of the host
+/// behind any descriptor is a way out (CVE-2016-9962, CVE-2024-21626).
+fn close_all_but(init: &mut Init<'_>, listener: Option<&OwnedFd>) -> Result<()> {
+    init.root = None;
+    init.null = None;
+    init.proc = None;
+    init.inherited.sources.clear();
+    let first = 3 + init.plan.process.inherited_fds;
+    let ours = [
+        listener,
+        Some(&init.socket),
+        init.inherited.seccomp.as_ref(),
+    ];
+    let keep: Vec<_> = ours.into_iter().flatten().map(AsFd::as_fd).collect();
+    sys::fd::close_all_but(first, &keep).during(|| "close descriptors")
+}
+
 pub(super) fn hooks(init: &mut Init<'_>) -> Result<()> {
     let hooks = &init.plan.spec.hooks.start_container;
     if hooks.is_empty() {
         return Ok(());
     }
-    let state = crate::hooks::state(init.plan, spec::Status::Created, super::own_pid(init)?);
+    let state = crate::hooks::state(init.plan, spec::Status::Created, init.pid);
     crate::hooks::run("startContainer", hooks, &state)
 }
 
@@ -191,14 +199,6 @@ pub(super) fn limits(init: &mut Init<'_>) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// The AppArmor profile or SELinux label that the program will have, where the kernel has them.
-pub(super) fn label(init: &mut Init<'_>) -> Result<()> {
-    let Some(process) = &init.plan.spec.process else {
-        return Ok(());
-    };
-    crate::label::set_for_exec(process)
 }
 
 /// Lets the user open its own standard streams again (`/dev/stdout`), as engines expect.

@@ -2,10 +2,12 @@
 
 pub(crate) mod control;
 pub(crate) mod create;
+pub(crate) mod exec;
 pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
+pub(crate) mod terminal;
 pub(crate) mod update;
 pub(crate) mod version;
 
@@ -37,4 +39,12 @@ pub(crate) fn root(global: &Global) -> PathBuf {
 /// A container's id as given on the command line.
 pub(crate) fn id(text: &str) -> anyhow::Result<ContainerId> {
     ContainerId::new(text).context("id")
+}
+
+/// Whether a bundle's process wants a terminal. What is wrong with the bundle is said later.
+pub(crate) fn terminal_wanted(bundle: &std::path::Path) -> bool {
+    let directory = std::fs::File::open(bundle).ok();
+    let spec = directory.and_then(|directory| container::spec::load(directory).ok());
+    spec.and_then(|spec| spec.process)
+        .is_some_and(|process| process.terminal)
 }

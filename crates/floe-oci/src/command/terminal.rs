@@ -1,0 +1,158 @@
+//! The caller's terminal, lent to a container's terminal while a command runs in the foreground.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+use rustix::stdio::{stdin, stdout};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+
+/// The process to wait for, and what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Foreground<'a> {
+    pub(crate) pidfd: &'a OwnedFd,
+    /// Reads every signal that is sent to us.
+    pub(crate) signals: &'a OwnedFd,
+    /// The master of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// The caller's terminal in raw mode; dropping it gives the old mode back.
+struct Raw(Termios);
+
+impl Raw {
+    fn enter() -> Option<Raw> {
+        let saved = tcgetattr(stdin()).ok()?; // not a terminal: nothing to change
+        let mut raw = saved.clone();
+        raw.make_raw();
+        tcsetattr(stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(Raw(saved))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _unchanged = tcsetattr(stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// What poll(2) found.
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    process: bool,
+    signal: bool,
+    input: bool,
+    output: bool,
+}
+
+/// Carries input, output, sizes and signals until the process ends.
+pub(crate) fn attend(foreground: &Foreground<'_>) -> anyhow::Result<()> {
+    let _raw = foreground.terminal.as_ref().and_then(|_| Raw::enter());
+    resize(foreground);
+    let mut input_open = foreground.terminal.is_some();
+    loop {
+        let ready = wait(foreground, input_open)?;
+        if ready.signal {
+            signals(foreground)?;
+        }
+        if let Some(terminal) = &foreground.terminal {
+            if ready.output {
+                // An error is the end: the last process has closed the terminal.
+                let _closed = carry(terminal, stdout());
+            }
+            if ready.input {
+                input_open = carry(stdin(), terminal.as_fd());
+            }
+        }
+        if ready.process {
+            return drain(foreground);
+        }
+    }
+}
+
+fn wait(foreground: &Foreground<'_>, input_open: bool) -> anyhow::Result<Ready> {
+    let (process, signals) = (foreground.pidfd.as_fd(), foreground.signals.as_fd());
+    let input = stdin();
+    let mut fds = vec![
+        PollFd::new(&process, PollFlags::IN),
+        PollFd::new(&signals, PollFlags::IN),
+    ];
+    if let Some(terminal) = &foreground.terminal {
+        fds.push(PollFd::new(terminal, PollFlags::IN));
+        if input_open {
+            fds.push(PollFd::new(&input, PollFlags::IN));
+        }
+    }
+    rustix::io::retry_on_intr(|| poll(&mut fds, None)).context("wait")?;
+    let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+    Ok(Ready {
+        process: ready(0),
+        signal: ready(1),
+        output: ready(2),
+        input: ready(3),
+    })
+}
+
+/// Copies what is there; whether more may come.
+fn carry(from: impl AsFd, to: impl AsFd) -> bool {
+    let mut buffer = [0; 16 * 1024];
+    let length = match rustix::io::retry_on_intr(|| rustix::io::read(&from, &mut buffer)) {
+        Ok(0) | Err(_) => return false,
+        Ok(length) => length,
+    };
+    let mut rest = &buffer[..length];
+    while !rest.is_empty() {
+        match rustix::io::retry_on_intr(|| rustix::io::write(&to, rest)) {
+            Ok(written) => rest = &rest[written..],
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Output that the process wrote before it ended is still in the terminal.
+fn drain(foreground: &Foreground<'_>) -> anyhow::Result<()> {
+    let Some(terminal) = &foreground.terminal else {
+        return Ok(());
+    };
+    loop {
+        let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+        let now = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))).context("wait")?;
+        if ready == 0 || !fds[0].revents().contains(PollFlags::IN) || !carry(terminal, stdout()) {
+            return Ok(());
+        }
+    }
+}
+
+fn signals(foreground: &Foreground<'_>) -> anyhow::Result<()> {
+    while let Some(number) = sys::signal::next(foreground.signals)? {
+        match sys::signal::from_number(number) {
+            Some(Signal::WINCH) => resize(foreground),
+            // A terminal's own matters and the ends of children are not the container's.
+            Some(Signal::CHILD | Signal::URG | Signal::TTIN | Signal::TTOU) | None => {}
+            // A process that has just ended needs no signal.
+            Some(signal) => drop(pidfd_send_signal(foreground.pidfd, signal)),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the container's terminal the size of the caller's.
+fn resize(foreground: &Foreground<'_>) {
+    if let (Some(terminal), Ok(size)) = (&foreground.terminal, tcgetwinsize(stdin())) {
+        let _unsized = tcsetwinsize(terminal, size);
+    }
+}
+
+/// Receives the terminal's master from the container's process.
+pub(crate) fn receive(socket: &OwnedFd) -> anyhow::Result<OwnedFd> {
+    let (_, fds) = sys::message::receive(socket, &mut [0; 64]).context("receive the terminal")?;
+    fds.into_iter()
+        .next()
+        .context("receive the terminal: none was sent")
+}
