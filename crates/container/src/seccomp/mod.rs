@@ -73,6 +73,38 @@ pub const fn native() -> Option<SeccompArch> {
     }
 }
 
+/// Whether filters can name calls of this architecture; of any other all calls are ignored.
+#[must_use]
+pub fn has_table(arch: SeccompArch) -> bool {
+    arch::arch(arch).is_some()
+}
+
+/// The flags of seccomp(2) that the running kernel knows.
+#[must_use]
+pub fn supported_flags() -> Vec<SeccompFlag> {
+    let with = |flag| match flag {
+        SeccompFlag::Tsync => Load::default(),
+        SeccompFlag::Log => Load {
+            log: true,
+            ..Load::default()
+        },
+        SeccompFlag::SpecAllow => Load {
+            spec_allow: true,
+            ..Load::default()
+        },
+        SeccompFlag::WaitKillableRecv => Load {
+            listener: true,
+            wait_killable: true,
+            ..Load::default()
+        },
+    };
+    SeccompFlag::NAMES
+        .iter()
+        .filter_map(|name| SeccompFlag::from_name(name))
+        .filter(|flag| sys::seccomp::knows_flags(with(*flag)))
+        .collect()
+}
+
 fn load(seccomp: &Seccomp) -> Load {
     let has = |flag| seccomp.flags.contains(&flag);
     let notifies = |action: SeccompAction| action == SeccompAction::Notify;

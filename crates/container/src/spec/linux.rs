@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::go::{is_default, or_default, or_none};
+use super::words::words;
 use super::{Resources, Seccomp};
 
 /// The `linux` object.
@@ -71,17 +72,17 @@ pub struct Namespace {
     pub path: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NamespaceKind {
-    Pid,
-    Network,
-    Mount,
-    Ipc,
-    Uts,
-    User,
-    Cgroup,
-    Time,
+words! {
+    pub enum NamespaceKind {
+        Pid = "pid",
+        Network = "network",
+        Mount = "mount",
+        Ipc = "ipc",
+        Uts = "uts",
+        User = "user",
+        Cgroup = "cgroup",
+        Time = "time",
+    }
 }
 
 /// A range of ids: `size` ids from `container_id` on are those from `host_id` on.
@@ -129,17 +130,14 @@ pub struct Device {
     pub gid: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeviceKind {
-    #[serde(rename = "b")]
-    Block,
-    #[serde(rename = "c")]
-    Char,
-    /// A character device, unbuffered: on Linux the same.
-    #[serde(rename = "u")]
-    Unbuffered,
-    #[serde(rename = "p")]
-    Fifo,
+words! {
+    pub enum DeviceKind {
+        Block = "b",
+        Char = "c",
+        /// A character device, unbuffered: on Linux the same.
+        Unbuffered = "u",
+        Fifo = "p",
+    }
 }
 
 /// A network device to move in.
@@ -192,32 +190,24 @@ pub struct MemoryPolicy {
     pub flags: Vec<MemoryPolicyFlag>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MemoryPolicyMode {
-    #[serde(rename = "MPOL_DEFAULT")]
-    Default,
-    #[serde(rename = "MPOL_BIND")]
-    Bind,
-    #[serde(rename = "MPOL_INTERLEAVE")]
-    Interleave,
-    #[serde(rename = "MPOL_WEIGHTED_INTERLEAVE")]
-    WeightedInterleave,
-    #[serde(rename = "MPOL_PREFERRED")]
-    Preferred,
-    #[serde(rename = "MPOL_PREFERRED_MANY")]
-    PreferredMany,
-    #[serde(rename = "MPOL_LOCAL")]
-    Local,
+words! {
+    pub enum MemoryPolicyMode {
+        Default = "MPOL_DEFAULT",
+        Bind = "MPOL_BIND",
+        Interleave = "MPOL_INTERLEAVE",
+        WeightedInterleave = "MPOL_WEIGHTED_INTERLEAVE",
+        Preferred = "MPOL_PREFERRED",
+        PreferredMany = "MPOL_PREFERRED_MANY",
+        Local = "MPOL_LOCAL",
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MemoryPolicyFlag {
-    #[serde(rename = "MPOL_F_NUMA_BALANCING")]
-    NumaBalancing,
-    #[serde(rename = "MPOL_F_RELATIVE_NODES")]
-    RelativeNodes,
-    #[serde(rename = "MPOL_F_STATIC_NODES")]
-    StaticNodes,
+words! {
+    pub enum MemoryPolicyFlag {
+        NumaBalancing = "MPOL_F_NUMA_BALANCING",
+        RelativeNodes = "MPOL_F_RELATIVE_NODES",
+        StaticNodes = "MPOL_F_STATIC_NODES",
+    }
 }
 
 /// Arguments of personality(2).
@@ -234,9 +224,9 @@ pub struct Personality {
     pub flags: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum PersonalityDomain {
-    Linux,
-    Linux32,
+words! {
+    pub enum PersonalityDomain {
+        Linux = "LINUX",
+        Linux32 = "LINUX32",
+    }
 }

@@ -6,6 +6,7 @@
 
 mod config;
 mod error;
+mod features;
 mod go;
 mod hooks;
 mod linux;
@@ -17,9 +18,11 @@ mod seccomp;
 mod state;
 mod strict;
 mod validate;
+mod words;
 
 pub use config::{Mount, Root, Spec};
 pub use error::Error;
+pub use features::{Facts, features};
 pub use hooks::{Hook, Hooks};
 pub use linux::{
     Device, DeviceKind, IdMapping, IntelRdt, Linux, MemoryPolicy, MemoryPolicyFlag,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::go::{is_default, or_default, or_none};
+use super::words::words;
 
 /// What runs in the container, and as whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,34 +148,28 @@ pub struct Scheduler {
     pub period: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum SchedulerPolicy {
-    SchedOther,
-    SchedFifo,
-    SchedRr,
-    SchedBatch,
-    SchedIso,
-    SchedIdle,
-    SchedDeadline,
+words! {
+    pub enum SchedulerPolicy {
+        SchedOther = "SCHED_OTHER",
+        SchedFifo = "SCHED_FIFO",
+        SchedRr = "SCHED_RR",
+        SchedBatch = "SCHED_BATCH",
+        SchedIso = "SCHED_ISO",
+        SchedIdle = "SCHED_IDLE",
+        SchedDeadline = "SCHED_DEADLINE",
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SchedulerFlag {
-    #[serde(rename = "SCHED_FLAG_RESET_ON_FORK")]
-    ResetOnFork,
-    #[serde(rename = "SCHED_FLAG_RECLAIM")]
-    Reclaim,
-    #[serde(rename = "SCHED_FLAG_DL_OVERRUN")]
-    DlOverrun,
-    #[serde(rename = "SCHED_FLAG_KEEP_POLICY")]
-    KeepPolicy,
-    #[serde(rename = "SCHED_FLAG_KEEP_PARAMS")]
-    KeepParams,
-    #[serde(rename = "SCHED_FLAG_UTIL_CLAMP_MIN")]
-    UtilClampMin,
-    #[serde(rename = "SCHED_FLAG_UTIL_CLAMP_MAX")]
-    UtilClampMax,
+words! {
+    pub enum SchedulerFlag {
+        ResetOnFork = "SCHED_FLAG_RESET_ON_FORK",
+        Reclaim = "SCHED_FLAG_RECLAIM",
+        DlOverrun = "SCHED_FLAG_DL_OVERRUN",
+        KeepPolicy = "SCHED_FLAG_KEEP_POLICY",
+        KeepParams = "SCHED_FLAG_KEEP_PARAMS",
+        UtilClampMin = "SCHED_FLAG_UTIL_CLAMP_MIN",
+        UtilClampMax = "SCHED_FLAG_UTIL_CLAMP_MAX",
+    }
 }
 
 /// Arguments of ioprio_set(2).
@@ -187,14 +182,12 @@ pub struct IoPriority {
     pub priority: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IoPriorityClass {
-    #[serde(rename = "IOPRIO_CLASS_RT")]
-    RealTime,
-    #[serde(rename = "IOPRIO_CLASS_BE")]
-    BestEffort,
-    #[serde(rename = "IOPRIO_CLASS_IDLE")]
-    Idle,
+words! {
+    pub enum IoPriorityClass {
+        RealTime = "IOPRIO_CLASS_RT",
+        BestEffort = "IOPRIO_CLASS_BE",
+        Idle = "IOPRIO_CLASS_IDLE",
+    }
 }
 
 /// CPUs (`0-3,7`) of a process that `exec` starts: before and after it enters its group.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::go::{is_default, or_default, or_none};
+use super::words::words;
 
 /// The `linux.seccomp` object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,108 +89,69 @@ pub struct SeccompArg {
     pub op: SeccompOperator,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum SeccompAction {
-    /// The same as `KillThread`.
-    #[serde(rename = "SCMP_ACT_KILL")]
-    Kill,
-    #[serde(rename = "SCMP_ACT_KILL_PROCESS")]
-    KillProcess,
-    #[serde(rename = "SCMP_ACT_KILL_THREAD")]
-    KillThread,
-    #[serde(rename = "SCMP_ACT_TRAP")]
-    Trap,
-    #[serde(rename = "SCMP_ACT_ERRNO")]
-    Errno,
-    #[serde(rename = "SCMP_ACT_TRACE")]
-    Trace,
-    #[serde(rename = "SCMP_ACT_ALLOW")]
-    Allow,
-    #[serde(rename = "SCMP_ACT_LOG")]
-    Log,
-    #[serde(rename = "SCMP_ACT_NOTIFY")]
-    Notify,
+words! {
+    pub enum SeccompAction {
+        /// The same as `KillThread`.
+        Kill = "SCMP_ACT_KILL",
+        KillProcess = "SCMP_ACT_KILL_PROCESS",
+        KillThread = "SCMP_ACT_KILL_THREAD",
+        Trap = "SCMP_ACT_TRAP",
+        Errno = "SCMP_ACT_ERRNO",
+        Trace = "SCMP_ACT_TRACE",
+        Allow = "SCMP_ACT_ALLOW",
+        Log = "SCMP_ACT_LOG",
+        Notify = "SCMP_ACT_NOTIFY",
+    }
 }
 
-/// Unsigned comparisons of 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SeccompOperator {
-    #[serde(rename = "SCMP_CMP_NE")]
-    NotEqual,
-    #[serde(rename = "SCMP_CMP_LT")]
-    Less,
-    #[serde(rename = "SCMP_CMP_LE")]
-    LessOrEqual,
-    #[serde(rename = "SCMP_CMP_EQ")]
-    Equal,
-    #[serde(rename = "SCMP_CMP_GE")]
-    GreaterOrEqual,
-    #[serde(rename = "SCMP_CMP_GT")]
-    Greater,
-    #[serde(rename = "SCMP_CMP_MASKED_EQ")]
-    MaskedEqual,
+words! {
+    /// Unsigned comparisons of 64 bits.
+    pub enum SeccompOperator {
+        NotEqual = "SCMP_CMP_NE",
+        Less = "SCMP_CMP_LT",
+        LessOrEqual = "SCMP_CMP_LE",
+        Equal = "SCMP_CMP_EQ",
+        GreaterOrEqual = "SCMP_CMP_GE",
+        Greater = "SCMP_CMP_GT",
+        MaskedEqual = "SCMP_CMP_MASKED_EQ",
+    }
 }
 
-/// Flags of seccomp(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SeccompFlag {
-    /// Always in effect for a single-threaded process.
-    #[serde(rename = "SECCOMP_FILTER_FLAG_TSYNC")]
-    Tsync,
-    #[serde(rename = "SECCOMP_FILTER_FLAG_LOG")]
-    Log,
-    #[serde(rename = "SECCOMP_FILTER_FLAG_SPEC_ALLOW")]
-    SpecAllow,
-    #[serde(rename = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")]
-    WaitKillableRecv,
+words! {
+    /// Flags of seccomp(2).
+    pub enum SeccompFlag {
+        /// Always in effect for a single-threaded process.
+        Tsync = "SECCOMP_FILTER_FLAG_TSYNC",
+        Log = "SECCOMP_FILTER_FLAG_LOG",
+        SpecAllow = "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        WaitKillableRecv = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum SeccompArch {
-    #[serde(rename = "SCMP_ARCH_X86")]
-    X86,
-    #[serde(rename = "SCMP_ARCH_X86_64")]
-    X86_64,
-    #[serde(rename = "SCMP_ARCH_X32")]
-    X32,
-    #[serde(rename = "SCMP_ARCH_ARM")]
-    Arm,
-    #[serde(rename = "SCMP_ARCH_AARCH64")]
-    Aarch64,
-    #[serde(rename = "SCMP_ARCH_MIPS")]
-    Mips,
-    #[serde(rename = "SCMP_ARCH_MIPS64")]
-    Mips64,
-    #[serde(rename = "SCMP_ARCH_MIPS64N32")]
-    Mips64n32,
-    #[serde(rename = "SCMP_ARCH_MIPSEL")]
-    Mipsel,
-    #[serde(rename = "SCMP_ARCH_MIPSEL64")]
-    Mipsel64,
-    #[serde(rename = "SCMP_ARCH_MIPSEL64N32")]
-    Mipsel64n32,
-    #[serde(rename = "SCMP_ARCH_PPC")]
-    Ppc,
-    #[serde(rename = "SCMP_ARCH_PPC64")]
-    Ppc64,
-    #[serde(rename = "SCMP_ARCH_PPC64LE")]
-    Ppc64le,
-    #[serde(rename = "SCMP_ARCH_S390")]
-    S390,
-    #[serde(rename = "SCMP_ARCH_S390X")]
-    S390x,
-    #[serde(rename = "SCMP_ARCH_PARISC")]
-    Parisc,
-    #[serde(rename = "SCMP_ARCH_PARISC64")]
-    Parisc64,
-    #[serde(rename = "SCMP_ARCH_RISCV64")]
-    Riscv64,
-    #[serde(rename = "SCMP_ARCH_LOONGARCH64")]
-    Loongarch64,
-    #[serde(rename = "SCMP_ARCH_M68K")]
-    M68k,
-    #[serde(rename = "SCMP_ARCH_SH")]
-    Sh,
-    #[serde(rename = "SCMP_ARCH_SHEB")]
-    Sheb,
+words! {
+    pub enum SeccompArch {
+        X86 = "SCMP_ARCH_X86",
+        X86_64 = "SCMP_ARCH_X86_64",
+        X32 = "SCMP_ARCH_X32",
+        Arm = "SCMP_ARCH_ARM",
+        Aarch64 = "SCMP_ARCH_AARCH64",
+        Mips = "SCMP_ARCH_MIPS",
+        Mips64 = "SCMP_ARCH_MIPS64",
+        Mips64n32 = "SCMP_ARCH_MIPS64N32",
+        Mipsel = "SCMP_ARCH_MIPSEL",
+        Mipsel64 = "SCMP_ARCH_MIPSEL64",
+        Mipsel64n32 = "SCMP_ARCH_MIPSEL64N32",
+        Ppc = "SCMP_ARCH_PPC",
+        Ppc64 = "SCMP_ARCH_PPC64",
+        Ppc64le = "SCMP_ARCH_PPC64LE",
+        S390 = "SCMP_ARCH_S390",
+        S390x = "SCMP_ARCH_S390X",
+        Parisc = "SCMP_ARCH_PARISC",
+        Parisc64 = "SCMP_ARCH_PARISC64",
+        Riscv64 = "SCMP_ARCH_RISCV64",
+        Loongarch64 = "SCMP_ARCH_LOONGARCH64",
+        M68k = "SCMP_ARCH_M68K",
+        Sh = "SCMP_ARCH_SH",
+        Sheb = "SCMP_ARCH_SHEB",
+    }
 }
