@@ -3,11 +3,15 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 use sys::mountinfo::{self, Mount};
 
 use crate::controller::{Controller, Controllers};
 use crate::error::{Error, Result};
 use crate::file;
+
+/// `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 /// The hierarchies a process can see, one mount for each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,8 +49,42 @@ impl Layout {
                 .map_err(|errno| Error::kernel("read", Path::new(path), errno))
         };
         let own = read("/proc/self/cgroup")?;
+        if let Some(layout) = Self::unified(&String::from_utf8_lossy(&own)) {
+            return Ok(layout);
+        }
         let mounts = read("/proc/self/mountinfo")?;
         Ok(Self::from_texts(&mounts, &own, Path::new("/")))
+    }
+
+    /// The common case without the mount table, which is long on hosts with many containers: the
+    /// kernel has no v1 hierarchy, and `/sys/fs/cgroup` is v2 and shows the caller's own group.
+    fn unified(own: &str) -> Option<Self> {
+        let own = own.strip_prefix("0::")?.strip_suffix('\n')?;
+        // At the root of a namespace the mount may show that root, or an ancestor of it.
+        if own.contains('\n') || own.contains("/..") || own == "/" {
+            return None;
+        }
+        let mount_point = PathBuf::from("/sys/fs/cgroup");
+        let directory = below(&mount_point, Path::new(own));
+        let is_v2 = statfs(&mount_point).is_ok_and(|found| found.f_type == CGROUP2_MAGIC);
+        if !is_v2 || !directory.is_dir() {
+            return None;
+        }
+        let flags = statvfs(&mount_point).ok()?.f_flag;
+        let list = file::read(&mount_point.join("cgroup.controllers")).unwrap_or_default();
+        let v2 = Hierarchy {
+            names: Vec::new(),
+            controllers: Controllers::of(list.split_ascii_whitespace()),
+            mount_point,
+            root: PathBuf::from("/"),
+            own: Some(directory),
+            read_only: flags.contains(StatVfsMountFlags::RDONLY),
+            noprefix: false,
+        };
+        Some(Self {
+            v1: Vec::new(),
+            v2: Some(v2),
+        })
     }
 
     /// The layout that the two files' texts tell of, its files looked for below `root`.
@@ -179,13 +217,18 @@ fn shows(mount: &Mount<'_>, names: &[String]) -> bool {
 /// Whether another mount covers this one's directory: it lies on the way to it without being
 /// what this one was mounted on.
 fn hidden(mount: &Mount<'_>, mounts: &[Mount<'_>]) -> bool {
-    let place = Path::new(&mount.mount_point);
-    let over = |other: &&Mount<'_>| {
+    let place = mount.mount_point.as_bytes();
+    mounts.iter().any(|other| {
         other.id != mount.id
-            && place.starts_with(Path::new(&other.mount_point))
+            && lies_within(place, other.mount_point.as_bytes())
             && !is_ancestor(other, mount, mounts)
-    };
-    mounts.iter().any(|other| over(&other))
+    })
+}
+
+/// Compares bytes: the kernel prints paths in one form only, and a host may have thousands.
+fn lies_within(place: &[u8], directory: &[u8]) -> bool {
+    let rest = place.strip_prefix(directory);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || directory == b"/")
 }
 
 fn is_ancestor(other: &Mount<'_>, mount: &Mount<'_>, mounts: &[Mount<'_>]) -> bool {

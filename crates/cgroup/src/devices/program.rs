@@ -1,80 +1,111 @@
 //! Device rules as a BPF program, which is v2's way to have them.
+//!
+//! Problem: the kernel's verifier walks every way through a program before it accepts it. With a
+//! few conditional jumps for each rule that took 0.35 ms for the ten rules of an ordinary
+//! container, a fifth of the whole time to start one.
+//!
+//! Solution: no jumps at all. Whether a rule fits is computed as 1 or 0, the access it is about is
+//! multiplied by that, and the program is a straight line.
 
-use crate::assembler::{Assembler, Register, Test};
+use crate::assembler::Operation::{Add, And, Multiply, Or, Set, ShiftLeft, ShiftRight, Xor};
+use crate::assembler::{Assembler, Register};
 use crate::devices::{DeviceKind, DeviceRule};
 
-const ALLOW: i32 = 1;
-const DENY: i32 = 0;
+/// The device: kind, major and minor number in one, so that one comparison does for all three.
+const DEVICE: Register = Register::R1;
+/// The kinds of access that were asked for and are not decided yet.
+const ASKED: Register = Register::R2;
+const DENIED: Register = Register::R0;
+const MASK: Register = Register::R3;
+const SCRATCH: Register = Register::R4;
+
+const KIND_SHIFT: u32 = 56;
+const MAJOR_SHIFT: u32 = 32;
 
 /// The program of a rule list, for the hook `BPF_CGROUP_DEVICE`.
 ///
 /// For each kind of access on its own the last rule that fits decides: an open for reading and
 /// writing passes when one rule allows reading and another writing. The rules are tried from the
-/// last to the first; what is allowed is struck off the request, and a request with nothing left
-/// passes. What no rule decides is allowed.
+/// last to the first; what one allows is struck off the request. What no rule decides is allowed.
 pub(crate) fn assemble(rules: &[DeviceRule]) -> Vec<u64> {
-    use Register::{R1, R2, R3, R4, R5};
     let mut code = Assembler::default();
-    // struct bpf_cgroup_dev_ctx { u32 access_type; u32 major; u32 minor; }, where access_type is
-    // the access in the upper and the kind in the lower half.
-    code.load_u32(R2, R1, 0);
-    code.copy(R3, R2);
-    code.and(R3, 0xffff);
-    code.shift_right(R2, 16);
-    code.load_u32(R4, R1, 4);
-    code.load_u32(R5, R1, 8);
+    begin(&mut code);
     for rule in rules.iter().rev() {
         if rule.is_total() {
-            // None before it counts, and the verifier refuses code that is never reached.
-            code.exit_with(if rule.allow { ALLOW } else { DENY });
-            return code.finish();
+            // None before it counts.
+            if !rule.allow {
+                code.with(DENIED, Or, ASKED);
+            }
+            break;
         }
         add_rule(&mut code, rule);
     }
-    code.exit_with(ALLOW);
-    code.finish()
+    // 1 if nothing is denied, else 0; the verifier wants to see that it is nothing else.
+    code.with_value(DENIED, Add, -1);
+    code.with_value(DENIED, ShiftRight, 63);
+    code.exit()
+}
+
+/// struct bpf_cgroup_dev_ctx { u32 access_type; u32 major; u32 minor; }, where access_type is the
+/// access in the upper and the kind in the lower half.
+fn begin(code: &mut Assembler) {
+    let context = Register::R1;
+    code.load_u32(ASKED, context, 0);
+    code.load_u32(SCRATCH, context, 4);
+    code.load_u32(MASK, context, 8);
+    code.with(DEVICE, Set, ASKED);
+    code.with_value(DEVICE, And, 0xffff);
+    code.with_value(ASKED, ShiftRight, 16);
+    code.with_value(DEVICE, ShiftLeft, KIND_SHIFT as i32);
+    code.with_value(SCRATCH, ShiftLeft, MAJOR_SHIFT as i32);
+    code.with(DEVICE, Or, SCRATCH);
+    code.with(DEVICE, Or, MASK);
+    code.with_value(DENIED, Set, 0);
 }
 
 fn add_rule(code: &mut Assembler, rule: &DeviceRule) {
-    let next = code.new_label();
-    // The kernel's kinds: 1 block, 2 character. Its numbers have 12 and 20 bits, so a rule with
-    // one beyond the operand's range fits no device.
+    // The kernel's kinds: 1 block, 2 character.
     let kind = match rule.kind {
         DeviceKind::All => None,
         DeviceKind::Block => Some(1),
         DeviceKind::Char => Some(2),
     };
-    let (Ok(major), Ok(minor)) = (operand(rule.major), operand(rule.minor)) else {
-        return;
-    };
     let fields = [
-        (Register::R3, kind),
-        (Register::R4, major),
-        (Register::R5, minor),
+        (kind, KIND_SHIFT, 0xff),
+        (rule.major, MAJOR_SHIFT, 0xff_ffff),
+        (rule.minor, 0, 0xffff_ffff),
     ];
-    for (register, value) in fields {
-        if let Some(value) = value {
-            code.jump_if(register, Test::Differs, value, next);
+    let (mut relevant, mut wanted) = (0_u64, 0_u64);
+    for (value, shift, width) in fields {
+        let Some(value) = value.map(u64::from) else {
+            continue;
+        };
+        if value > width {
+            // The kernel has twelve bits for a major number: no device has this one.
+            return;
         }
+        relevant |= width << shift;
+        wanted |= value << shift;
     }
-    let access = i32::from(rule.access.bits());
+    code.load_constant(MASK, wanted);
+    code.with(MASK, Xor, DEVICE);
+    if relevant != u64::MAX {
+        code.load_constant(SCRATCH, relevant);
+        code.with(MASK, And, SCRATCH);
+    }
+    // Zero if the rule fits, else positive: less one, that differs in the sign. The signed shift
+    // that would make a whole mask of it is a trap: newer verifiers walk on with both outcomes
+    // (Linux 6.18; 3.3 ms for ten rules).
+    code.with_value(MASK, Add, -1);
+    code.with_value(MASK, ShiftRight, 63);
+    code.with_value(MASK, Multiply, i32::from(rule.access.bits()));
     if rule.allow {
-        code.and(Register::R2, !access);
-        code.jump_if(Register::R2, Test::Differs, 0, next);
-        code.exit_with(ALLOW);
+        code.with_value(MASK, Xor, -1);
+        code.with(ASKED, And, MASK);
     } else {
-        let denied = code.new_label();
-        code.jump_if(Register::R2, Test::Intersects, access, denied);
-        code.jump(next);
-        code.label(denied);
-        code.exit_with(DENY);
+        code.with(MASK, And, ASKED);
+        code.with(DENIED, Or, MASK);
     }
-    // A rule is ten instructions: the distance always fits.
-    code.label(next);
-}
-
-fn operand(number: Option<u32>) -> Result<Option<i32>, std::num::TryFromIntError> {
-    number.map(i32::try_from).transpose()
 }
 
 #[cfg(test)]
@@ -166,18 +197,5 @@ mod tests {
         for (rules, request, expected) in rows {
             assert_eq!(passes(rules, request), expected, "{rules:?} {request}");
         }
-    }
-
-    #[test]
-    fn no_instruction_is_out_of_reach() {
-        let rules = [
-            "deny a *:* rwm",
-            "allow c 1:3 rwm",
-            "allow a *:* rwm",
-            "allow c 5:1 r",
-        ];
-        let rules: Vec<DeviceRule> = rules.iter().map(|text| rule(text)).collect();
-        // Six to begin, six for the last rule, two for the total one before it.
-        assert_eq!(assemble(&rules).len(), 6 + 7 + 2);
     }
 }

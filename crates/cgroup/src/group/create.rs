@@ -88,23 +88,24 @@ impl Directory {
         if self.controllers.is_empty() {
             return Ok(());
         }
-        let own = self.path.join("cgroup.controllers");
-        let read =
-            |path: &Path| -> Result<String> { Ok(file::read_optional(path)?.unwrap_or_default()) };
-        let present = read(&own)?;
-        let wanted = read(&self.base.join("cgroup.controllers"))?;
-        if !contains_all(&present, &wanted) {
-            let parents = self.path.ancestors().skip(1);
-            let mut parents: Vec<_> = parents
-                .take_while(|at| at.starts_with(&self.base))
-                .collect();
-            parents.reverse();
-            for parent in parents {
-                let available = read(&parent.join("cgroup.controllers"))?;
-                enable(&parent.join("cgroup.subtree_control"), &available)?;
-            }
+        let read = |directory: &Path| -> Result<String> {
+            Ok(file::read_optional(&directory.join("cgroup.controllers"))?.unwrap_or_default())
+        };
+        let reached = |text: &str| Controllers::of(text.split_ascii_whitespace());
+        // The layout knows what the root has: one read tells that all of it is here already.
+        let present = reached(&read(&self.path)?);
+        if present.covers(self.controllers) {
+            return Ok(());
         }
-        self.controllers = Controllers::of(read(&own)?.split_ascii_whitespace());
+        let parents = self.path.ancestors().skip(1);
+        let mut parents: Vec<_> = parents
+            .take_while(|at| at.starts_with(&self.base))
+            .collect();
+        parents.reverse();
+        for parent in parents {
+            enable(&parent.join("cgroup.subtree_control"), &read(parent)?)?;
+        }
+        self.controllers = reached(&read(&self.path)?);
         Ok(())
     }
 }
