@@ -20,6 +20,7 @@ pub mod container;
 pub mod engine;
 pub mod host;
 pub mod leftovers;
+pub mod pages;
 pub mod runtime;
 
 pub use bundle::Bundle;

@@ -8,6 +8,7 @@
 mod bench;
 mod ci;
 mod debian;
+mod man;
 mod peers;
 mod supervise;
 mod test;
@@ -37,6 +38,8 @@ enum Task {
     Peers(peers::Options),
     /// Measure floe-oci beside the newest crun and runc
     Bench(bench::Options),
+    /// Make man pages and shell completions
+    Man(man::Options),
     /// Every check, the tests, and virtual machines for as long as time is left
     Ci(ci::Options),
     /// Run one command under a subreaper with a time limit (what `test` runs each root test in)
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Ci(options) => ci::run(&options),
         Task::Peers(options) => peers::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Man(options) => man::run(&options),
         Task::Supervise(options) => supervise::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Guest => vm::guest::second(),

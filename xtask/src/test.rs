@@ -21,6 +21,9 @@ use std::time::Duration;
 pub(crate) struct Options {
     /// Run only tests whose name contains this (`program::module::test`)
     pub(crate) filter: Option<String>,
+    /// Leave out tests whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) except: Option<String>,
     /// Run the long tests too, those marked `#[ignore]`, and the root tests in virtual machines
     #[arg(long)]
     pub(crate) all: bool,
@@ -70,7 +73,7 @@ fn in_guest(programs: &[build::Program], options: &Options) -> Result<ExitCode> 
 pub(crate) fn save_plan() -> Result<PathBuf> {
     let root: Vec<_> = build::test_programs()?
         .into_iter()
-        .filter(|program| program.name == "tests::root")
+        .filter(|program| program.process_per_test && program.name != "tests::house")
         .collect();
     let file = crate::workspace().join("target/vm-plan.json");
     build::save(&root, &file)?;
