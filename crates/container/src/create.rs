@@ -132,6 +132,7 @@ fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
         namespaces: plan.namespaces.all_flags(),
         systemd_cgroup: plan.options.systemd_cgroup,
         owner: rustix::process::geteuid().as_raw(),
+        inner_group: plan.inner_group(),
         ..Record::default()
     }
 }
@@ -148,6 +149,11 @@ fn make(
         .create()
         .map_err(|error| Error::new("make the groups", error))?;
     limit(plan, groups)?;
+    let groups = &if plan.inner_group() {
+        inner_group(plan, groups)?
+    } else {
+        groups.clone()
+    };
     let inherited = Inherited {
         start: Some(listen_for_start(directory.path())?),
         console,
@@ -192,6 +198,20 @@ fn limit(plan: &Plan, groups: &mut cgroup::Group) -> Result<()> {
     groups
         .apply(&wanted)
         .map_err(|error| Error::new("linux.resources", error))
+}
+
+/// The group for the processes, below the one with the limits. A user namespace's root may divide
+/// it further.
+fn inner_group(plan: &Plan, outer: &cgroup::Group) -> Result<cgroup::Group> {
+    let mut inner = outer.inner(record::INNER_GROUP);
+    let made = inner
+        .create()
+        .and_then(|()| match prepare::host_root(plan) {
+            Some((uid, gid)) => inner.delegate(uid, gid),
+            None => Ok(()),
+        });
+    made.map_err(|error| Error::new("make the inner group", error))?;
+    Ok(inner)
 }
 
 /// The socket at which the process waits. It is bound through the directory's descriptor, for the

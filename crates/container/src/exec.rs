@@ -47,7 +47,7 @@ pub fn exec(request: Exec<'_>) -> Result<Executed> {
     let (plan, record) = read(&request)?;
     let layout = cgroup::Layout::detect().map_err(|error| Error::new("find the groups", error))?;
     let init = record.process().ok_or_else(Error::not_running)?;
-    let groups = record.group();
+    let groups = record.process_group();
     let inherited = Inherited {
         start: None,
         console: request.console,

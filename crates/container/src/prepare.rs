@@ -202,3 +202,14 @@ pub(crate) fn seccomp_agent(plan: &Plan) -> Result<Option<OwnedFd>> {
     connect(&socket, &address).during(during)?;
     Ok(Some(socket))
 }
+
+/// The host's ids of the root of the container's new user namespace.
+pub(crate) fn host_root(plan: &Plan) -> Option<(u32, u32)> {
+    let linux = plan.linux();
+    let root = |maps: &[spec::IdMapping]| {
+        maps.iter()
+            .find(|map| map.container_id == 0)
+            .map(|map| map.host_id)
+    };
+    Some((root(&linux.uid_mappings)?, root(&linux.gid_mappings)?))
+}

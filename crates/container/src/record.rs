@@ -22,6 +22,9 @@ use crate::error::{During, Error, Result};
 use crate::id::ContainerId;
 use crate::spec;
 
+/// The name of a group below the one with the limits (annotation [`crate::INNER_GROUP`]).
+pub(crate) const INNER_GROUP: &str = "payload";
+
 /// The content of `state.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -45,6 +48,8 @@ pub(crate) struct Record {
     /// The unit and slice, where systemd made the groups.
     pub(crate) systemd_cgroup: bool,
     pub(crate) owner: u32,
+    /// The processes are in a group below the one that has the limits.
+    pub(crate) inner_group: bool,
 }
 
 /// One container's directory, locked while this value lives.
@@ -212,5 +217,15 @@ impl Record {
         let mut group = cgroup::Group::open(&self.cgroup_paths);
         group.keep(&self.adopted_cgroups);
         group
+    }
+
+    /// The group that holds the container's processes.
+    pub(crate) fn process_group(&self) -> cgroup::Group {
+        let group = self.group();
+        if self.inner_group {
+            group.inner(INNER_GROUP)
+        } else {
+            group
+        }
     }
 }

@@ -77,6 +77,12 @@ pub(crate) enum Command {
     Resume(Id),
     /// Change a container's limits
     Update(Box<Update>),
+    /// Print what a container uses, and when its memory runs out
+    Events(Events),
+    /// Save a container to disk: not in this version
+    Checkpoint(NotYet),
+    /// Restore a container from disk: not in this version
+    Restore(NotYet),
     /// Write an example config.json
     Spec(Spec),
 }
@@ -311,6 +317,25 @@ pub(crate) struct Update {
     pub(crate) pids_limit: Option<i64>,
     /// The container's id
     pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Print the present numbers once and end
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// Time between two reports
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub(crate) interval: String,
+    /// The container's id
+    pub(crate) id: String,
+}
+
+/// A command that is only refused.
+#[derive(Debug, Args)]
+pub(crate) struct NotYet {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub(crate) rest: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod seal;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use flags::Command;
 
 fn main() -> ExitCode {
@@ -42,6 +43,9 @@ fn run(flags: flags::Flags, log: &log::Log) -> anyhow::Result<ExitCode> {
         Command::Pause(flags) => command::control::pause(&global, &flags),
         Command::Resume(flags) => command::control::resume(&global, &flags),
         Command::Update(flags) => command::update::update(&global, &flags),
+        Command::Events(flags) => command::events::events(&global, &flags),
+        Command::Checkpoint(_) => bail!("checkpoint: this version of floe-oci cannot yet"),
+        Command::Restore(_) => bail!("restore: this version of floe-oci cannot yet"),
         Command::Spec(flags) => command::spec::spec(&flags),
     }
 }

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::spec;
 
+/// The annotation that asks for a group below the one with the limits.
+pub const INNER_GROUP: &str = "org.floe.cgroup.inner";
+
 /// How `create` was called.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -56,15 +59,20 @@ impl Plan {
             .ok_or_else(|| Error::plain("config.json: root is missing"))?;
         let process = spec.process.as_ref();
         let process = process.ok_or_else(|| Error::plain("config.json: process is missing"))?;
+        let mut process_plan = process::Plan::new(process, &options, std::env::vars_os())?;
+        let mut mounts = mount::plan(&spec, bundle)?;
+        if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
+            mounts.extend(process_plan.pass_notify_socket(Path::new(&socket)));
+        }
         let linux = spec.linux.clone().unwrap_or_default();
         Ok(Plan {
             id,
             bundle: bundle.to_owned(),
             rootfs: bundle.join(&root.path),
             namespaces: namespace::Namespaces::plan(&linux.namespaces)?,
-            mounts: mount::plan(&spec, bundle)?,
+            mounts,
             devices: device::Devices::plan(&linux, &spec.mounts)?,
-            process: process::Plan::new(process, &options, std::env::vars_os())?,
+            process: process_plan,
             options,
             spec,
         })
@@ -76,6 +84,16 @@ impl Plan {
             || std::borrow::Cow::Owned(spec::Linux::default()),
             std::borrow::Cow::Borrowed,
         )
+    }
+
+    /// Whether the container's processes go in a group below the one with its limits, which is then
+    /// the root of its cgroup namespace: so it cannot change its own limits, and may still divide
+    /// what it has.
+    pub(crate) fn inner_group(&self) -> bool {
+        self.spec
+            .annotations
+            .get(INNER_GROUP)
+            .is_some_and(|value| value == "true")
     }
 
     /// Whether the process runs in a user namespace that is not the runtime's.

@@ -2,12 +2,13 @@
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sys::process::Limit;
 use sys::scheduling::Attributes;
 
 use super::Options;
+use super::mount::{MountStep, What};
 use crate::error::{During, Error, Result};
 use crate::spec;
 
@@ -85,6 +86,39 @@ impl Plan {
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
             inherited_fds: options.preserve_fds + listen,
+        })
+    }
+}
+
+/// Where the service manager's socket is in the container.
+const NOTIFY_SOCKET: &str = "/run/notify/notify.sock";
+
+impl Plan {
+    /// Hands the service manager's socket (sd_notify(3)) on: bound into the container under a path
+    /// of ours. An abstract one (`@…`) is reached through the network namespace, if at all. A
+    /// configuration that names a socket itself is left alone.
+    pub(crate) fn pass_notify_socket(&mut self, socket: &Path) -> Option<MountStep> {
+        let named = |line: &CString| line.as_bytes().starts_with(b"NOTIFY_SOCKET=");
+        if self.environment.iter().any(named) || socket.as_os_str().is_empty() {
+            return None;
+        }
+        let inside = if socket.is_absolute() {
+            Path::new(NOTIFY_SOCKET)
+        } else {
+            socket
+        };
+        let line = [b"NOTIFY_SOCKET=", inside.as_os_str().as_bytes()].concat();
+        self.environment.extend(CString::new(line));
+        socket.is_absolute().then(|| MountStep {
+            destination: inside.to_owned(),
+            what: What::Bind {
+                source: socket.to_owned(),
+                scope: sys::mount::Scope::One,
+            },
+            attributes: sys::mount::Attributes::default(),
+            tree_attributes: sys::mount::Attributes::default(),
+            copy_up: false,
+            id_map: None,
         })
     }
 }
@@ -244,6 +278,20 @@ mod tests {
             [c"LISTEN_FDS=2".to_owned(), c"LISTEN_PID=1".to_owned()]
         );
         assert!(planned(&shell(), &[]).unwrap().environment.is_empty());
+    }
+
+    #[test]
+    fn the_service_managers_socket_is_bound_in() {
+        let mut plan = planned(&shell(), &[]).unwrap();
+        let step = plan
+            .pass_notify_socket(Path::new("/run/systemd/notify"))
+            .unwrap();
+        assert_eq!(step.destination, Path::new(NOTIFY_SOCKET));
+        assert_eq!(
+            plan.environment,
+            [c"NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()]
+        );
+        assert_eq!(plan.pass_notify_socket(Path::new("/other")), None);
     }
 
     #[test]

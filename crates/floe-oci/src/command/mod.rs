@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod create;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod query;
 pub(crate) mod run;
