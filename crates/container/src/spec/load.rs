@@ -144,7 +144,7 @@ mod tests {
     use crate::spec::State;
 
     /// Every field of the specification once, as an engine would write it.
-    const EVERYTHING: &str = include_str!("everything.json");
+    const EVERYTHING: &str = include_str!("../../../../fuzz/corpus/config/everything.json");
 
     #[test]
     fn a_document_with_every_field_survives_reading_and_writing() {
