@@ -396,3 +396,13 @@ impl Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn man_pages_and_completions() {
+        ::tests::pages::check(Flags::command());
+    }
+}
