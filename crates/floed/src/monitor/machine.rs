@@ -465,10 +465,8 @@ impl Machine {
 
     fn close_streams(&mut self) {
         self.close_streams_input();
-        for output in [self.output.take(), self.errors.take()] {
-            if let Some(mut output) = output {
-                let _ = output.set(&self.epoll, EventFlags::empty());
-            }
+        for mut output in [self.output.take(), self.errors.take()].into_iter().flatten() {
+            let _ = output.set(&self.epoll, EventFlags::empty());
         }
         self.clients
             .iter_mut()
