@@ -5,6 +5,7 @@
 //! monitor, of which one exists per running container, needs no parser of size.
 
 pub mod clock;
+pub mod events;
 pub mod files;
 pub mod log;
 pub mod restart;

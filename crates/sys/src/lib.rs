@@ -20,6 +20,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod nsfs;
+pub mod pagemap;
 pub mod process;
 pub mod procfs;
 pub mod scheduling;
