@@ -66,6 +66,15 @@ pub fn names() -> &'static [&'static str] {
     &NAMES
 }
 
+/// The names of those that the running kernel has.
+#[must_use]
+pub fn of_kernel() -> Vec<&'static str> {
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap");
+    let last = last.ok().and_then(|text| text.trim().parse::<usize>().ok());
+    let count = last.map_or(usize::MAX, |last| last + 1);
+    names().iter().copied().take(count).collect()
+}
+
 /// The five sets of a thread (capabilities(7)), a bit per capability.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sets {

@@ -15,7 +15,7 @@ use crate::launch::{Child, Join, Launch, launch};
 use crate::plan::{Options, Plan, resources};
 use crate::protocol::{self, Message};
 use crate::record::{self, Directory, Record};
-use crate::{hooks, id_map, prepare, spec};
+use crate::{capabilities, hooks, id_map, prepare, spec};
 
 /// What to create, and from what.
 #[derive(Debug)]
@@ -85,7 +85,8 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
         .during(|| format!("open `{}/config.json`", request.bundle.display()))?;
     let text = spec::read_document("config.json", &mut std::fs::File::from(file)).map_err(plain)?;
     let spec = spec::parse(&text).map_err(plain)?;
-    let warnings = spec::validate(&spec).map_err(plain)?;
+    let mut warnings = spec::validate(&spec).map_err(plain)?;
+    warnings.extend(lost_capabilities(&spec)?);
     let terminal = spec
         .process
         .as_ref()
@@ -108,6 +109,33 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
     rustix::fs::open(&plan.rootfs, flags, Mode::empty())
         .during(|| format!("root.path: open `{}`", plan.rootfs.display()))?;
     Ok((plan, text, warnings))
+}
+
+/// A line about the capabilities that are asked for and that the runtime itself lacks.
+fn lost_capabilities(spec: &spec::Spec) -> Result<Option<String>> {
+    let wanted = spec
+        .process
+        .as_ref()
+        .and_then(|process| process.capabilities.as_ref());
+    let Some(wanted) = wanted.map(capabilities::sets) else {
+        return Ok(None);
+    };
+    let held = rustix::thread::capabilities(None).during(|| "read the own capabilities")?;
+    if spec
+        .linux
+        .as_ref()
+        .is_some_and(|linux| !linux.uid_mappings.is_empty())
+    {
+        return Ok(None); // a user namespace's root holds all of them there
+    }
+    let lost = wanted.lost_in(&wanted.within(held.permitted.bits()));
+    let line = || {
+        format!(
+            "process.capabilities: not held, so not given: {}",
+            lost.join(", ")
+        )
+    };
+    Ok((!lost.is_empty()).then(line))
 }
 
 fn place_groups(plan: &Plan, layout: &cgroup::Layout) -> Result<cgroup::Group> {

@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Checkpoint(NotYet),
     /// Restore a container from disk: not in this version
     Restore(NotYet),
+    /// Print what this runtime can do, as JSON
+    Features,
     /// Write an example config.json
     Spec(Spec),
 }

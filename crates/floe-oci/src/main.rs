@@ -46,6 +46,7 @@ fn run(flags: flags::Flags, log: &log::Log) -> anyhow::Result<ExitCode> {
         Command::Events(flags) => command::events::events(&global, &flags),
         Command::Checkpoint(_) => bail!("checkpoint: this version of floe-oci cannot yet"),
         Command::Restore(_) => bail!("restore: this version of floe-oci cannot yet"),
+        Command::Features => command::features::features(),
         Command::Spec(flags) => command::spec::spec(&flags),
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod control;
 pub(crate) mod create;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod features;
 pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod spec;

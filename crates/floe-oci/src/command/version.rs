@@ -1,5 +1,11 @@
 //! `--version`, in the form that go-runc and dockerd parse.
 
+/// The commit that was built from, where the build was told.
+pub(crate) const COMMIT: &str = match option_env!("FLOE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// The first line must begin with `runc version` where the program stands in for runc by name.
 pub(crate) fn text() -> String {
     let program = std::env::args().next().unwrap_or_default();
@@ -11,7 +17,7 @@ pub(crate) fn text() -> String {
     format!(
         "{name} version {}\ncommit: {}\nspec: {}",
         env!("CARGO_PKG_VERSION"),
-        option_env!("FLOE_COMMIT").unwrap_or("unknown"),
+        COMMIT,
         container::spec::VERSION,
     )
 }
