@@ -248,6 +248,18 @@ impl Policy {
 }
 
 impl Exception {
+    pub(crate) fn kind(&self) -> DeviceKind {
+        self.kind
+    }
+
+    pub(crate) fn numbers(&self) -> (Option<u32>, Option<u32>) {
+        (self.major, self.minor)
+    }
+
+    pub(crate) fn access(&self) -> String {
+        DeviceAccess(self.access).to_string()
+    }
+
     fn same_devices(&self, other: &Self) -> bool {
         (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor)
     }
@@ -280,4 +292,4 @@ impl std::fmt::Display for Exception {
 
 #[cfg(test)]
 #[path = "devices_tests.rs"]
-mod tests;
+pub(crate) mod tests;

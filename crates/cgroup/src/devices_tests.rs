@@ -1,7 +1,7 @@
 use super::*;
 
 /// `allow|deny kind major:minor access`, as people write rules.
-pub(super) fn rule(text: &str) -> DeviceRule {
+pub(crate) fn rule(text: &str) -> DeviceRule {
     let words: Vec<&str> = text.split(' ').collect();
     let (major, minor) = words[2].split_once(':').unwrap();
     DeviceRule {

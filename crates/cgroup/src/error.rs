@@ -60,6 +60,11 @@ impl Error {
         Err(first)
     }
 
+    /// Whether the cause is this error of D-Bus.
+    pub(crate) fn is_about(&self, name: &str) -> bool {
+        matches!(&self.cause, Cause::Text(text) if text.starts_with(name))
+    }
+
     /// The kernel's error number, if it was the kernel that refused.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {

@@ -100,6 +100,22 @@ impl Group {
         })
     }
 
+    /// The group at a path that systemd manages. On v2 it and its controllers are systemd's work,
+    /// and nothing is enabled along the path; v1 hierarchies that systemd leaves alone are ours.
+    pub(crate) fn managed(layout: &Layout, path: &Path, rootless: bool) -> Result<Self> {
+        let path = path.to_string_lossy();
+        let request = Request {
+            id: "",
+            path: Some(&path),
+            rootless,
+        };
+        let mut group = Self::place(layout, &request)?;
+        if let Some(v2) = &mut group.v2 {
+            v2.base.clone_from(&v2.path);
+        }
+        Ok(group)
+    }
+
     /// The group whose directories [`Group::paths`] told, for instance from a state file.
     #[must_use]
     pub fn open(paths: &BTreeMap<String, PathBuf>) -> Self {

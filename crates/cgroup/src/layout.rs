@@ -9,6 +9,7 @@ use sys::mountinfo::{self, Mount};
 use crate::controller::{Controller, Controllers};
 use crate::error::{Error, Result};
 use crate::file;
+use crate::plan::Places;
 
 /// `CGROUP2_SUPER_MAGIC` of `linux/magic.h`.
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
@@ -117,6 +118,22 @@ impl Layout {
             .iter()
             .chain(&self.v2)
             .find(|found| found.controllers.contains(controller))
+    }
+
+    /// Where the controllers of a group would be.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        let usable = |hierarchy: &&Hierarchy| !hierarchy.read_only;
+        let v1 = self.v1.iter().filter(usable);
+        let v2 = self.v2.as_ref().filter(usable);
+        Places {
+            v1: v1.fold(Controllers::default(), |all, found| {
+                all.union(found.controllers)
+            }),
+            v2: v2.map(|found| found.controllers).unwrap_or_default(),
+            unified: v2.is_some(),
+            noprefix: self.v1.iter().any(|found| found.noprefix),
+        }
     }
 
     /// Whether groups are on v2 alone: no v1 hierarchy with a controller is mounted.

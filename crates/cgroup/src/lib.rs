@@ -6,6 +6,7 @@
 
 mod assembler;
 mod controller;
+mod dbus;
 pub mod devices;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ pub mod layout;
 pub mod plan;
 pub mod resources;
 pub mod stats;
+pub mod systemd;
 
 pub mod watch;
 
