@@ -73,7 +73,7 @@ fn in_guest(programs: &[build::Program], options: &Options) -> Result<ExitCode> 
 pub(crate) fn save_plan() -> Result<PathBuf> {
     let root: Vec<_> = build::test_programs()?
         .into_iter()
-        .filter(|program| program.process_per_test && program.name != "tests::house")
+        .filter(build::Program::needs_root)
         .collect();
     let file = crate::workspace().join("target/vm-plan.json");
     build::save(&root, &file)?;

@@ -18,6 +18,13 @@ pub(crate) struct Program {
     pub(crate) directory: PathBuf,
 }
 
+impl Program {
+    /// Whether its tests make groups, mounts and namespaces.
+    pub(crate) fn needs_root(&self) -> bool {
+        self.process_per_test && self.name != "tests::house"
+    }
+}
+
 /// Builds everything; the programs come first, so that tests find the `floe-oci` of this build.
 pub(crate) fn test_programs() -> Result<Vec<Program>> {
     cargo(&["build", "--workspace", "--exclude", "xtask", "--bins"])?;

@@ -110,6 +110,14 @@ pub(crate) fn all(jobs: &[Job], options: &Options) -> Result<Results> {
 
 fn one(job: &Job, options: &Options) -> Result<Results> {
     let start = Instant::now();
+    if job.program.needs_root() && !rustix::process::geteuid().is_root() {
+        let skipped = vec![(name(job), "needs root".to_owned())];
+        return Ok(Results {
+            skipped,
+            long: job.long,
+            ..Results::default()
+        });
+    }
     // By this link: cargo may just have built a new xtask in this one's place.
     let mut command = Command::new("/proc/self/exe");
     command.args(["supervise", "--timeout"]);
