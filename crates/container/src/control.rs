@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::plan::resources;
 use crate::record::{self, Directory, Record};
-use crate::{hooks, query, spec};
+use crate::{groups, hooks, query, spec};
 
 /// Whom a signal is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,10 +118,7 @@ pub fn update(root: &Path, id: &ContainerId, wanted: &spec::Resources) -> Result
     let mut wanted = resources::translate(wanted)?;
     // Engines repeat the device rules of `create` in part; they are not theirs to change.
     wanted.devices.clear();
-    record
-        .group()
-        .apply(&wanted)
-        .map_err(|error| Error::new("update", error))
+    groups::update(&record, &wanted)
 }
 
 /// Whether a container that still runs is deleted.
@@ -167,10 +164,7 @@ pub fn delete(root: &Path, id: &ContainerId, force: Force) -> Result<Vec<Error>>
     let state = query::state(root, id).map(query::State::into_state);
     let config = record::read_config(root, id);
     end_processes(&record)?;
-    let group = record.group();
-    group
-        .remove()
-        .map_err(|error| Error::new("remove the groups", error))?;
+    groups::remove(&record)?;
     directory.remove()?;
     match (config, state) {
         (Ok(config), Ok(state)) if !config.hooks.poststop.is_empty() => {

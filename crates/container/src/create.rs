@@ -9,10 +9,11 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use sys::namespace::Kind;
 
 use crate::error::{During, Error, Result};
+use crate::groups::{self, Groups};
 use crate::id::ContainerId;
 use crate::init::{self, Inherited, Init};
 use crate::launch::{Child, Join, Launch, launch};
-use crate::plan::{Options, Plan, resources};
+use crate::plan::{Options, Plan};
 use crate::protocol::{self, Message};
 use crate::record::{self, Directory, Record};
 use crate::{capabilities, hooks, id_map, prepare, spec};
@@ -48,19 +49,23 @@ pub struct Created {
 /// Whatever fails, nothing stays: no process, group, mount or state.
 pub fn create(request: Create<'_>) -> Result<Created> {
     let (plan, text, warnings) = read_bundle(&request)?;
-    let layout = cgroup::Layout::detect().map_err(|error| Error::new("find the groups", error))?;
-    let mut groups = place_groups(&plan, &layout)?;
+    let layout = cgroup::Layout::detect().during(|| "find the groups")?;
+    let mut groups = Groups::place(&plan, &layout)?;
     let directory = Directory::create(request.root, &plan.id)?;
-    let record = first_record(&plan, &groups);
+    let record = first_record(&plan, groups.outer());
     let made = directory
         .store(&record)
         .and_then(|()| directory.write("config.json", &text))
-        .and_then(|()| make(&plan, &layout, &mut groups, &directory, request.console))
+        .and_then(|()| make(&plan, &mut groups, &directory, request.console))
         .and_then(|child| {
+            let record = Record {
+                cgroup_paths: groups.outer().paths(),
+                ..record.clone()
+            };
             finish(
                 &directory,
                 record,
-                &groups,
+                groups.outer(),
                 child,
                 request.pid_file.as_deref(),
             )
@@ -71,7 +76,17 @@ pub fn create(request: Create<'_>) -> Result<Created> {
             pidfd: child.pidfd,
             warnings,
         }),
-        Err(error) => Err(undo(&groups, directory, error)),
+        Err(error) => {
+            let adopted_cgroups = groups.outer().adopted();
+            Err(undo(
+                &Record {
+                    adopted_cgroups,
+                    ..record
+                },
+                directory,
+                &error,
+            ))
+        }
     }
 }
 
@@ -138,16 +153,6 @@ fn lost_capabilities(spec: &spec::Spec) -> Result<Option<String>> {
     Ok((!lost.is_empty()).then(line))
 }
 
-fn place_groups(plan: &Plan, layout: &cgroup::Layout) -> Result<cgroup::Group> {
-    let linux = plan.linux();
-    let request = cgroup::Request {
-        id: plan.id.as_str(),
-        path: linux.cgroups_path.as_deref(),
-        rootless: !rustix::process::geteuid().is_root(),
-    };
-    cgroup::Group::place(layout, &request).map_err(|error| Error::new("linux.cgroupsPath", error))
-}
-
 /// The record before anything is made: a runtime killed from here on leaves nothing that `delete`
 /// cannot find.
 fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
@@ -158,7 +163,10 @@ fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
         bundle: plan.bundle.clone(),
         rootfs: plan.rootfs.clone(),
         namespaces: plan.namespaces.all_flags(),
-        systemd_cgroup: plan.options.systemd_cgroup,
+        systemd_unit: plan
+            .options
+            .systemd_cgroup
+            .then(|| plan.linux().cgroups_path.clone().unwrap_or_default()),
         owner: rustix::process::geteuid().as_raw(),
         inner_group: plan.inner_group(),
         ..Record::default()
@@ -168,20 +176,11 @@ fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
 /// Makes groups and process, and leads the process to where it waits.
 fn make(
     plan: &Plan,
-    layout: &cgroup::Layout,
-    groups: &mut cgroup::Group,
+    groups: &mut Groups<'_>,
     directory: &Directory,
     console: Option<OwnedFd>,
 ) -> Result<Child> {
-    groups
-        .create()
-        .map_err(|error| Error::new("make the groups", error))?;
-    limit(plan, groups)?;
-    let groups = &if plan.inner_group() {
-        inner_group(plan, groups)?
-    } else {
-        groups.clone()
-    };
+    groups.before()?;
     let inherited = Inherited {
         start: Some(listen_for_start(directory.path())?),
         console,
@@ -190,17 +189,16 @@ fn make(
     };
     let join = Join::Files(prepare::namespace_files(&plan.namespaces)?);
     let (ours, theirs) = sys::message::pair().during(|| "make a socket pair")?;
-    let v2 = groups
-        .v2_dir()
-        .map_err(|error| Error::new("open the v2 group", error))?;
+    let birthplace = groups.birthplace()?;
     let order = Launch {
         flags: plan.namespaces.clone_flags(),
         join: &join,
-        group: v2.as_ref().map(AsFd::as_fd),
+        group: birthplace.as_ref().map(AsFd::as_fd),
         set_tid: &[],
     };
     let child = launch(&order, &ours, theirs, |socket| {
-        init::run(Init::new(plan, (layout, groups), socket, inherited))
+        let view = (groups.layout(), groups.process());
+        init::run(Init::new(plan, view, socket, inherited))
     })?;
     let led = lead(plan, groups, &child, &ours);
     if led.is_err() {
@@ -208,38 +206,6 @@ fn make(
         let _gone = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
     }
     led.map(|()| child)
-}
-
-fn limit(plan: &Plan, groups: &mut cgroup::Group) -> Result<()> {
-    let linux = plan.linux();
-    let wanted = linux
-        .resources
-        .as_ref()
-        .map(resources::translate)
-        .transpose()?;
-    let mut wanted = wanted.unwrap_or_default();
-    if prepare::may_restrict_devices() {
-        wanted.devices = resources::device_policy(wanted.devices, &plan.devices.nodes);
-    } else {
-        wanted.devices.clear();
-    }
-    groups
-        .apply(&wanted)
-        .map_err(|error| Error::new("linux.resources", error))
-}
-
-/// The group for the processes, below the one with the limits. A user namespace's root may divide
-/// it further.
-fn inner_group(plan: &Plan, outer: &cgroup::Group) -> Result<cgroup::Group> {
-    let mut inner = outer.inner(record::INNER_GROUP);
-    let made = inner
-        .create()
-        .and_then(|()| match prepare::host_root(plan) {
-            Some((uid, gid)) => inner.delegate(uid, gid),
-            None => Ok(()),
-        });
-    made.map_err(|error| Error::new("make the inner group", error))?;
-    Ok(inner)
 }
 
 /// The socket at which the process waits. It is bound through the directory's descriptor, for the
@@ -270,13 +236,8 @@ pub(crate) fn start_address(directory: &Path) -> Result<(SocketAddrUnix, OwnedFd
 pub(crate) const START_SOCKET: &str = "start.sock";
 
 /// The runtime's part while the process sets itself up.
-fn lead(plan: &Plan, groups: &cgroup::Group, child: &Child, socket: &OwnedFd) -> Result<()> {
-    let attached = if child.in_group {
-        groups.attach_v1(child.pid)
-    } else {
-        groups.attach(child.pid)
-    };
-    attached.map_err(|error| Error::new("attach the process to its groups", error))?;
+fn lead(plan: &Plan, groups: &mut Groups<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
+    groups.attach(child)?;
     let linux = plan.linux();
     if plan.namespaces.makes(Kind::User) {
         id_map::write(child.pid, &linux)?;
@@ -333,19 +294,17 @@ fn finish(
 }
 
 /// Takes everything back. Goes on after errors and reports them all after the first cause.
-fn undo(groups: &cgroup::Group, directory: Directory, error: Error) -> Error {
-    let killed = groups
+fn undo(record: &Record, directory: Directory, error: &Error) -> Error {
+    let killed = record
+        .group()
         .kill(rustix::process::Signal::KILL)
-        .map_err(|error| error.to_string());
-    let removed = groups.remove().map_err(|error| error.to_string());
-    let cleaned = directory.remove().map_err(|error| error.to_string());
-    let failures: Vec<String> = [killed, removed, cleaned]
+        .during(|| "kill");
+    let removed = groups::remove(record);
+    let cleaned = directory.remove();
+    let failures = [killed, removed, cleaned]
         .into_iter()
-        .filter_map(std::result::Result::err)
-        .collect();
-    if failures.is_empty() {
-        error
-    } else {
-        Error::plain(format!("{error}; and cleaning up: {}", failures.join("; ")))
-    }
+        .filter_map(Result::err);
+    failures.fold(error.clone(), |all, next| {
+        Error::plain(format!("{all}; and cleaning up: {next}"))
+    })
 }

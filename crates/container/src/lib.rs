@@ -10,6 +10,7 @@ mod create;
 mod error;
 mod events;
 mod exec;
+mod groups;
 mod hooks;
 mod id;
 mod id_map;

@@ -45,8 +45,8 @@ pub(crate) struct Record {
     pub(crate) adopted_cgroups: Vec<String>,
     /// `CLONE_NEW*` flags of the namespaces that are the container's own.
     pub(crate) namespaces: u64,
-    /// The unit and slice, where systemd made the groups.
-    pub(crate) systemd_cgroup: bool,
+    /// Where systemd makes the groups: `cgroupsPath` as it was given, or empty.
+    pub(crate) systemd_unit: Option<String>,
     pub(crate) owner: u32,
     /// The processes are in a group below the one that has the limits.
     pub(crate) inner_group: bool,

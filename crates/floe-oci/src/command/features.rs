@@ -15,7 +15,7 @@ pub(crate) fn features() -> anyhow::Result<ExitCode> {
         mount_options: options.iter().map(String::as_str).collect(),
         capabilities: container::capabilities::of_kernel(),
         seccomp_flags: container::seccomp::supported_flags(),
-        systemd: false,
+        systemd: true,
         intel_rdt: false,
         checkpoint: false,
     };
