@@ -4,7 +4,9 @@ use crate::debian::output;
 use crate::test::{self, Results, report, vms};
 use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -55,6 +57,11 @@ const CHECKS: &[(&str, Check)] = &[
     ("cold release build of floe-oci", builds_soon),
     ("size of floe-oci", is_small),
     ("packages of floe-oci", has_few_packages),
+    ("main job", main_job),
+    ("man pages and completions", || {
+        let options = crate::man::Options::default();
+        crate::man::run(&options).map(drop)
+    }),
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("lints", || {
         cargo(&[
@@ -95,7 +102,7 @@ fn failure(name: &str, error: &anyhow::Error) -> Results {
 }
 
 pub(crate) fn cargo(args: &[&str]) -> Result<()> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(cargo_program());
     let status = command
         .args(args)
         .current_dir(crate::workspace())
@@ -150,6 +157,34 @@ fn is_small() -> Result<()> {
     Ok(())
 }
 
+/// The first command of README.md.
+fn main_job() -> Result<()> {
+    let mut command = Command::new(cargo_program());
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--bin",
+        "floe",
+        "--",
+        "run",
+        "--",
+        "sh",
+        "-c",
+    ]);
+    command
+        .arg("rm -r /usr/share && ls /usr")
+        .current_dir(crate::workspace());
+    let text = output(&mut command)?;
+    let names: Vec<&str> = text.lines().collect();
+    ensure!(
+        names.contains(&"bin") && !names.contains(&"share"),
+        "it prints {text:?}"
+    );
+    ensure!(Path::new("/usr/share").is_dir(), "the host lost /usr/share");
+    Ok(())
+}
+
 fn has_few_packages() -> Result<()> {
     let count = packages()?.len();
     println!("floe-oci has {count} packages in its normal dependency tree");
@@ -159,7 +194,7 @@ fn has_few_packages() -> Result<()> {
 
 /// The packages that go into `floe-oci`, itself among them; no build or development dependencies.
 pub(crate) fn packages() -> Result<BTreeSet<String>> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(cargo_program());
     command.args([
         "tree",
         "--package",
@@ -178,4 +213,8 @@ pub(crate) fn packages() -> Result<BTreeSet<String>> {
         .map(name)
         .filter(|line| !line.is_empty())
         .collect())
+}
+
+fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

@@ -11,6 +11,14 @@ pub(crate) struct Options {
     directory: PathBuf,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::from("target/share"),
+        }
+    }
+}
+
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let directory = std::path::absolute(&options.directory)?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -99,3 +99,15 @@ pub(crate) fn run() -> Result<u8> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn man_pages_and_completions() {
+        ::tests::pages::check(Arguments::command());
+    }
+}
