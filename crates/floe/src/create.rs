@@ -76,7 +76,7 @@ impl Draft {
     fn read(store: &Store, flags: &CreateFlags) -> Result<Self> {
         refuse_early(flags)?;
         let id_maps = identity::id_maps(flags.isolation.userns.as_deref(), &host::caller())?;
-        let root = Root::find(store, &flags.root, id_maps.is_some())?;
+        let root = Root::find(store, &flags.root, id_maps.as_ref())?;
         let image = &root.image;
         let user = flags.process.user.as_deref().or(image.user.as_deref());
         let keep_id = flags.isolation.userns.as_deref() == Some("keep-id");
@@ -142,7 +142,12 @@ impl Draft {
             id_maps: self.id_maps.as_ref(),
             privileged: !store.rootless,
         };
-        let mut mounts = self.own_mounts(store, flags, dir)?;
+        if record.layer.starts_with(dir) {
+            store::make_private(layer.base)?;
+        } else {
+            store::make_passable(layer.base)?;
+        }
+        let mut mounts = self.own_mounts(store, flags, &record.layer)?;
         let (rootfs, overlays) = match &self.root.kind {
             RootKind::Direct(path) => {
                 mounts.splice(0..0, bind_seeds(dir, &seeds)?);
@@ -150,7 +155,6 @@ impl Draft {
                 (path.clone(), Vec::new())
             }
             RootKind::Layered(plan) => {
-                store::make_private(layer.base)?;
                 let overlays = layer.make(plan, &seeds)?;
                 record.root = plan.clone();
                 record.seeds = seeds.iter().map(|seed| seed.path.clone()).collect();
@@ -227,10 +231,17 @@ impl Draft {
     fn layer_base(&self, store: &Store, flags: &CreateFlags, dir: &Path) -> Result<PathBuf> {
         let overlay = file_system(&store.state) == OVERLAY_MAGIC;
         let impossible = overlay && matches!(self.root.kind, RootKind::Layered(_));
-        if !(flags.root.tmpfs_layer || impossible) {
-            return Ok(dir.join("layer"));
-        }
         let name = dir.file_name().unwrap_or_default();
+        if !(flags.root.tmpfs_layer || impossible) {
+            if self.id_maps.is_none() || store.rootless {
+                return Ok(dir.join("layer"));
+            }
+            // The container's root is another user of the host, who must be able to pass. What
+            // lies here belongs to it: no file is root's, so a set-id program in it is harmless.
+            let shifted = store.state.join("shifted");
+            store::make_passable(&shifted)?;
+            return Ok(shifted.join(name));
+        }
         let shared =
             Path::new("/dev/shm").join(format!("floe-{}", rustix::process::geteuid().as_raw()));
         let Some(base) = [store.run.join("layers"), shared]
@@ -253,7 +264,7 @@ impl Draft {
     }
 
     /// The user's mounts and the init, in OCI form; missing sources are made.
-    fn own_mounts(&self, store: &Store, flags: &CreateFlags, dir: &Path) -> Result<Vec<Value>> {
+    fn own_mounts(&self, store: &Store, flags: &CreateFlags, layer: &Path) -> Result<Vec<Value>> {
         let volumes = store.state.join("volumes");
         let mut mounts = Vec::new();
         for mount in &self.mounts {
@@ -275,7 +286,7 @@ impl Draft {
         }
         if flags.process.init {
             // A copy: what a container runs is never the host's own file.
-            let copy = dir.join("init");
+            let copy = layer.join("init");
             let floed = crate::runtime::companion("floed")?;
             std::fs::copy(&floed, &copy).with_context(|| format!("copy `{}`", floed.display()))?;
             mounts.push(json!({

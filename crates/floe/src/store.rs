@@ -38,8 +38,8 @@ impl Store {
             run,
             rootless,
         };
+        make_passable(&store.state)?;
         for directory in [
-            store.state.clone(),
             store.state.join("containers"),
             store.state.join("names"),
             store.run.clone(),
@@ -198,12 +198,28 @@ fn directories(rootless: bool, variable: &dyn Fn(&str) -> Option<PathBuf>) -> (P
     (state, run)
 }
 
-/// Makes a directory that others cannot look into, but can pass through: the root of a container
-/// in a user namespace lies below it.
+/// Makes a directory that is closed to others: below it lie set-id programs of containers, which
+/// no user of the host may reach.
+///
+/// # Errors
+/// Those of making directories.
 pub(crate) fn make_private(directory: &Path) -> Result<()> {
+    make(directory, 0o700)
+}
+
+/// Makes a directory through which others can pass, but not look: the root of a container in a
+/// user namespace is another user of the host.
+///
+/// # Errors
+/// Those of making directories.
+pub(crate) fn make_passable(directory: &Path) -> Result<()> {
+    make(directory, 0o711)
+}
+
+fn make(directory: &Path, mode: u32) -> Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o711)
+        .mode(mode)
         .create(directory)
         .with_context(|| format!("make `{}`", directory.display()))
 }

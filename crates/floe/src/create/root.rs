@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::flags::RootFlags;
 use crate::host;
 use crate::image;
-use crate::plan::identity::Accounts;
+use crate::plan::identity::{Accounts, IdMaps};
 use crate::plan::process::ImageProcess;
 use crate::plan::root::{Entry, Host, RootPlan, plan_host, plan_layers};
 use crate::plan::visibility;
@@ -37,9 +37,9 @@ pub(super) enum RootKind {
 }
 
 impl Root {
-    pub(super) fn find(store: &Store, flags: &RootFlags, user_namespace: bool) -> Result<Self> {
+    pub(super) fn find(store: &Store, flags: &RootFlags, maps: Option<&IdMaps>) -> Result<Self> {
         let Some(text) = &flags.rootfs else {
-            return Self::host(store, flags, user_namespace);
+            return Self::host(store, flags, maps.is_some());
         };
         if let Some(directory) = text.strip_suffix(":rw") {
             return Self::direct(directory);
@@ -47,11 +47,11 @@ impl Root {
         let path =
             std::fs::canonicalize(text).with_context(|| format!("--rootfs: look at `{text}`"))?;
         if !path.is_dir() {
-            let layer = image::archive_layer(store, &path)?;
+            let layer = image::archive_layer(store, &path, maps)?;
             return Self::layered(text, &[layer], ImageProcess::default());
         }
         if image::is_layout(&path) {
-            let (layers, process) = image::open_layout(store, &path, flags.tag.as_deref())?;
+            let (layers, process) = image::open_layout(store, &path, flags.tag.as_deref(), maps)?;
             return Self::layered(text, &layers, process);
         }
         Self::layered(text, &[path], ImageProcess::default())

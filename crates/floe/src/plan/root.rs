@@ -195,7 +195,10 @@ impl RootPlan {
 
     /// Opens a path that somebody asked for.
     fn open(&mut self, host: &Host<'_>, path: &Path) {
-        let visible = self.covers(path) && !is_hidden(path);
+        // What lies in an overlay inside a hidden directory has been opened with it.
+        let visible = self
+            .overlay_of(path)
+            .is_some_and(|overlay| !is_hidden(path) || is_hidden(&overlay.path));
         if visible || is_own(host, path) || path == Path::new("/") || is_fresh_kernel(path) {
             return;
         }
