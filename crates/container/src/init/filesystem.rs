@@ -63,14 +63,16 @@ fn refused(context: &OwnedFd, errno: sys::Errno, what: &str) -> Error {
 /// The deepest directory that is copied; an image deeper than that is hostile.
 const DEPTH: usize = 64;
 
-/// Fills a new tmpfs with what its destination holds (`tmpcopyup`). Owners and modes are kept;
-/// devices and sockets are left out.
-pub(super) fn copy_up(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+/// Fills a new tmpfs with what its destination holds (`tmpcopyup`). Owners and modes are kept, that
+/// of the destination itself only on request; devices and sockets are left out.
+pub(super) fn copy_up(from: &OwnedFd, to: &OwnedFd, inherit_mode: bool) -> Result<()> {
     let found = rustix::fs::fstat(from).during(|| "stat the destination")?;
     let readable = openat(from, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .during(|| "open the destination")?;
-    rustix::fs::fchmod(to_real(to)?, Mode::from_raw_mode(found.st_mode & 0o7777))
-        .during(|| "set the mode")?;
+    if inherit_mode {
+        rustix::fs::fchmod(to_real(to)?, Mode::from_raw_mode(found.st_mode & 0o7777))
+            .during(|| "set the mode")?;
+    }
     copy_directory(&readable, to.as_fd(), DEPTH)
 }
 

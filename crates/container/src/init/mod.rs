@@ -115,6 +115,7 @@ const FINISH: &[(&str, Step)] = &[
     ("rlimits", start::limits),
     ("", security::label),
     ("standard streams", start::own_streams),
+    ("", start::drop_inheritance),
     ("", security::filter_while_privileged),
     ("credentials", credentials::set),
     ("", security::filter_last),

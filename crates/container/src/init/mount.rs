@@ -9,7 +9,7 @@ use sys::mount::Scope;
 
 use super::{Init, filesystem, groups};
 use crate::error::{During, Error, Result};
-use crate::plan::mount::{MountStep, What};
+use crate::plan::mount::{MountStep, Parameter, What};
 
 /// Makes every mount, in order.
 pub(super) fn all(init: &mut Init<'_>) -> Result<()> {
@@ -48,7 +48,9 @@ fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<(
             let mount = filesystem::mount(kind, source, parameters, step.attributes.set)?;
             set_attributes(&mount, step)?;
             if step.copy_up {
-                filesystem::copy_up(&target, &mount)?;
+                let mode = |parameter: &Parameter| matches!(parameter, Parameter::Value(key, _) if key == "mode");
+                let inherit_mode = !parameters.iter().any(mode);
+                filesystem::copy_up(&target, &mount, inherit_mode)?;
             }
             sys::mount::attach(&mount, &target).during(|| "attach")
         }
@@ -91,6 +93,12 @@ fn attach(init: &Init<'_>, step: &MountStep, mount: &OwnedFd) -> Result<()> {
         }
     }
     let target = target(init, step, missing)?;
+    let found = rustix::fs::fstat(&target).during(|| "stat the destination")?;
+    let directory = |mode| FileType::from_raw_mode(mode) == FileType::Directory;
+    if directory(source.st_mode) != directory(found.st_mode) {
+        // What mount(2) says; move_mount(2) says EINVAL, and engines look for the words.
+        return Err(sys::Errno::NOTDIR).during(|| "attach");
+    }
     sys::mount::attach(mount, &target).during(|| "attach")
 }
 

@@ -72,7 +72,8 @@ pub(crate) fn find_program(process: &crate::plan::process::Plan) -> Result<CStri
     let describe = |errno| match errno {
         sys::Errno::NOENT => "no such file or directory".to_owned(),
         sys::Errno::ACCESS => "permission denied".to_owned(),
-        sys::Errno::ISDIR => "is a directory".to_owned(),
+        // Engines make 126 of "permission denied" only; a directory lacks nothing but a program.
+        sys::Errno::ISDIR => "is a directory: permission denied".to_owned(),
         errno => sys::errno::describe(errno),
     };
     let found = if name.as_bytes().contains(&b'/') {
@@ -225,17 +226,21 @@ pub(super) fn own_streams(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What the program must not inherit: handled signals, and descriptors beyond those it is given.
+///
+/// Before the system call filter, which may know neither call.
+pub(super) fn drop_inheritance(init: &mut Init<'_>) -> Result<()> {
+    sys::signal::reset().during(|| "reset signals")?;
+    sys::fd::close_on_exec_from(3 + init.plan.process.inherited_fds)
+        .during(|| "close descriptors at exec")
+}
+
 /// Executes the program. Returns only the error.
 pub(super) fn execute(init: &Init<'_>) -> Error {
     let process = &init.plan.process;
     let Some(program) = &init.program else {
         return Error::plain("no program");
     };
-    let prepared =
-        sys::signal::reset().and_then(|()| sys::fd::close_on_exec_from(3 + process.inherited_fds));
-    if let Err(errno) = prepared {
-        return Error::new("prepare to execute", sys::errno::describe(errno));
-    }
     let environment = with_home(process);
     let errno = sys::exec::execve(program, &process.arguments, &environment);
     Error::new(format!("exec {program:?}"), sys::errno::describe(errno))

@@ -80,7 +80,7 @@ impl Plan {
             cwd: process.cwd.clone(),
             uid: process.user.uid,
             gid: process.user.gid,
-            groups: process.user.additional_gids.clone(),
+            groups: distinct(&process.user.additional_gids),
             umask: process.user.umask.unwrap_or(0o022),
             limits: limits(&process.rlimits)?,
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
@@ -121,6 +121,17 @@ impl Plan {
             id_map: None,
         })
     }
+}
+
+/// Engines name a group twice that they add to one the user is in; `id` would show both.
+fn distinct(groups: &[u32]) -> Vec<u32> {
+    let mut seen = Vec::with_capacity(groups.len());
+    for group in groups {
+        if !seen.contains(group) {
+            seen.push(*group);
+        }
+    }
+    seen
 }
 
 /// Hands LISTEN_FDS (sd_listen_fds(3)) on: the descriptors stay where they are, and the pid they
@@ -292,6 +303,13 @@ mod tests {
             [c"NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()]
         );
         assert_eq!(plan.pass_notify_socket(Path::new("/other")), None);
+    }
+
+    #[test]
+    fn a_group_named_twice_is_one() {
+        let mut process = shell();
+        process.user.additional_gids = vec![10, 7, 10];
+        assert_eq!(planned(&process, &[]).unwrap().groups, [10, 7]);
     }
 
     #[test]
