@@ -85,7 +85,7 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
         .during(|| format!("open `{}/config.json`", request.bundle.display()))?;
     let text = spec::read_document("config.json", &mut std::fs::File::from(file)).map_err(plain)?;
     let spec = spec::parse(&text).map_err(plain)?;
-    let warnings = spec::validate(&spec).map_err(plain)?;
+    let mut warnings = spec::validate(&spec).map_err(plain)?;
     let terminal = spec
         .process
         .as_ref()
@@ -104,6 +104,8 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
         spec,
         request.options.clone(),
     )?;
+    prepare::intel_rdt(&plan.linux())?;
+    warnings.extend(prepare::missing_capabilities(&plan));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(&plan.rootfs, flags, Mode::empty())
         .during(|| format!("root.path: open `{}`", plan.rootfs.display()))?;
@@ -159,6 +161,7 @@ fn make(
         console,
         seccomp: prepare::seccomp_agent(plan)?,
         sources: prepare::sources(plan)?,
+        devices: prepare::device_addresses(&plan.linux())?,
     };
     let join = Join::Files(prepare::namespace_files(&plan.namespaces)?);
     let (ours, theirs) = sys::message::pair().during(|| "make a socket pair")?;
@@ -261,8 +264,11 @@ fn lead(plan: &Plan, groups: &cgroup::Group, child: &Child, socket: &OwnedFd) ->
     let runtime_hooks = &plan.spec.hooks;
     if !runtime_hooks.prestart.is_empty() || !runtime_hooks.create_runtime.is_empty() {
         protocol::expect(socket, &Message::Mounted)?;
-        let state = hooks::state(plan, spec::Status::Creating, pid);
+        // For `prestart` the container counts as created (config.md: "after the `start` operation
+        // is called"), though like all peers we call it from `create`.
+        let state = hooks::state(plan, spec::Status::Created, pid);
         hooks::run("prestart", &runtime_hooks.prestart, &state)?;
+        let state = hooks::state(plan, spec::Status::Creating, pid);
         hooks::run("createRuntime", &runtime_hooks.create_runtime, &state)?;
         protocol::send(socket, &Message::HooksDone)?;
     }

@@ -6,23 +6,25 @@ use rustix::fs::Mode;
 use rustix::thread::{CapabilitySet, Gid, Uid};
 
 use super::Init;
+use crate::capabilities::{self, Sets};
 use crate::error::{During, Error, Result};
 
 /// Takes the configured user, groups and capabilities, for good.
 pub(super) fn set(init: &mut Init<'_>) -> Result<()> {
     let process = init.plan.spec.process.as_ref();
-    let none = crate::spec::Capabilities::default();
-    let wanted = process
+    let held = rustix::thread::capabilities(None).during(|| "read the capabilities")?;
+    // What is missing has been warned of; of a new user namespace we hold them all.
+    let sets = process
         .and_then(|process| process.capabilities.as_ref())
-        .unwrap_or(&none);
-    let sets = Sets::parse(wanted);
-    sets.drop_bounding()
-        .during(|| "drop capabilities from the bounding set")?;
+        .map(capabilities::sets)
+        .unwrap_or_default()
+        .within(held.permitted.bits());
+    drop_bounding(&sets).during(|| "drop capabilities from the bounding set")?;
     // setresuid would clear the permitted set of one who leaves uid 0.
     rustix::thread::set_keep_capabilities(true).during(|| "keep capabilities")?;
     become_user(init)?;
     rustix::thread::set_keep_capabilities(false).during(|| "stop keeping capabilities")?;
-    sets.apply().during(|| "set capabilities")?;
+    apply(&sets).during(|| "set capabilities")?;
     rustix::process::umask(Mode::from_raw_mode(init.plan.process.umask));
     if process.is_some_and(|process| process.no_new_privileges) {
         rustix::thread::set_no_new_privs(true).during(|| "set no_new_privs")?;
@@ -73,66 +75,38 @@ pub(super) fn directory_is_inside() -> Result<()> {
     }
 }
 
-/// The capability sets to end with.
-struct Sets {
-    bounding: CapabilitySet,
-    effective: CapabilitySet,
-    permitted: CapabilitySet,
-    inheritable: CapabilitySet,
-    ambient: CapabilitySet,
+/// Takes capabilities that are not wanted out of the bounding set.
+fn drop_bounding(sets: &Sets) -> sys::Result<()> {
+    for number in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        match rustix::thread::capability_is_in_bounding_set(one) {
+            Ok(true) if sets.bounding & one.bits() == 0 => {
+                rustix::thread::remove_capability_from_bounding_set(one)?;
+            }
+            Ok(_) => {}
+            Err(_) => break, // past the last one that the kernel knows
+        }
+    }
+    Ok(())
 }
 
-impl Sets {
-    /// Names that the kernel lacks have been reported when the configuration was judged.
-    fn parse(wanted: &crate::spec::Capabilities) -> Sets {
-        let set = |names: &[String]| {
-            let numbers = names
-                .iter()
-                .filter_map(|name| crate::capabilities::number(name));
-            numbers.fold(CapabilitySet::empty(), |set, number| {
-                set | CapabilitySet::from_bits_retain(1 << number)
-            })
-        };
-        Sets {
-            bounding: set(&wanted.bounding),
-            effective: set(&wanted.effective),
-            permitted: set(&wanted.permitted),
-            inheritable: set(&wanted.inheritable),
-            ambient: set(&wanted.ambient),
+/// Sets all but the bounding set. Ambient ones come last: they must be permitted and inheritable by
+/// then.
+fn apply(sets: &Sets) -> sys::Result<()> {
+    rustix::thread::set_capabilities(
+        None,
+        rustix::thread::CapabilitySets {
+            effective: CapabilitySet::from_bits_retain(sets.effective),
+            permitted: CapabilitySet::from_bits_retain(sets.permitted),
+            inheritable: CapabilitySet::from_bits_retain(sets.inheritable),
+        },
+    )?;
+    rustix::thread::clear_ambient_capability_set()?;
+    for number in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        if sets.ambient & one.bits() != 0 {
+            rustix::thread::configure_capability_in_ambient_set(one, true)?;
         }
     }
-
-    fn drop_bounding(&self) -> sys::Result<()> {
-        for number in 0..64 {
-            let one = CapabilitySet::from_bits_retain(1 << number);
-            match rustix::thread::capability_is_in_bounding_set(one) {
-                Ok(true) if !self.bounding.contains(one) => {
-                    rustix::thread::remove_capability_from_bounding_set(one)?;
-                }
-                Ok(_) => {}
-                Err(_) => break, // past the last one that the kernel knows
-            }
-        }
-        Ok(())
-    }
-
-    /// Ambient ones come last: they must be permitted and inheritable by then.
-    fn apply(&self) -> sys::Result<()> {
-        rustix::thread::set_capabilities(
-            None,
-            rustix::thread::CapabilitySets {
-                effective: self.effective,
-                permitted: self.permitted,
-                inheritable: self.inheritable,
-            },
-        )?;
-        rustix::thread::clear_ambient_capability_set()?;
-        for number in 0..64 {
-            let one = CapabilitySet::from_bits_retain(1 << number);
-            if self.ambient.contains(one) {
-                rustix::thread::configure_capability_in_ambient_set(one, true)?;
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }

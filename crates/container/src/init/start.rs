@@ -225,19 +225,20 @@ pub(super) fn own_streams(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What exec needs and a filter may forbid: after this only execve is left.
+pub(super) fn prepare(init: &mut Init<'_>) -> Result<()> {
+    let process = &init.plan.process;
+    init.environment = with_home(process);
+    sys::signal::reset().during(|| "reset the signals")?;
+    sys::fd::close_on_exec_from(3 + process.inherited_fds).during(|| "mark descriptors")
+}
+
 /// Executes the program. Returns only the error.
 pub(super) fn execute(init: &Init<'_>) -> Error {
-    let process = &init.plan.process;
     let Some(program) = &init.program else {
         return Error::plain("no program");
     };
-    let prepared =
-        sys::signal::reset().and_then(|()| sys::fd::close_on_exec_from(3 + process.inherited_fds));
-    if let Err(errno) = prepared {
-        return Error::new("prepare to execute", sys::errno::describe(errno));
-    }
-    let environment = with_home(process);
-    let errno = sys::exec::execve(program, &process.arguments, &environment);
+    let errno = sys::exec::execve(program, &init.plan.process.arguments, &init.environment);
     Error::new(format!("exec {program:?}"), sys::errno::describe(errno))
 }
 
