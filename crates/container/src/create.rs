@@ -16,7 +16,7 @@ use crate::launch::{Child, Join, Launch, launch};
 use crate::plan::{Options, Plan};
 use crate::protocol::{self, Message};
 use crate::record::{self, Directory, Record};
-use crate::{capabilities, hooks, id_map, prepare, spec};
+use crate::{hooks, id_map, prepare, spec};
 
 /// What to create, and from what.
 #[derive(Debug)]
@@ -101,7 +101,6 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
     let text = spec::read_document("config.json", &mut std::fs::File::from(file)).map_err(plain)?;
     let spec = spec::parse(&text).map_err(plain)?;
     let mut warnings = spec::validate(&spec).map_err(plain)?;
-    warnings.extend(lost_capabilities(&spec)?);
     let terminal = spec
         .process
         .as_ref()
@@ -120,37 +119,12 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
         spec,
         request.options.clone(),
     )?;
+    prepare::intel_rdt(&plan.linux())?;
+    warnings.extend(prepare::missing_capabilities(&plan));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(&plan.rootfs, flags, Mode::empty())
         .during(|| format!("root.path: open `{}`", plan.rootfs.display()))?;
     Ok((plan, text, warnings))
-}
-
-/// A line about the capabilities that are asked for and that the runtime itself lacks.
-fn lost_capabilities(spec: &spec::Spec) -> Result<Option<String>> {
-    let wanted = spec
-        .process
-        .as_ref()
-        .and_then(|process| process.capabilities.as_ref());
-    let Some(wanted) = wanted.map(capabilities::sets) else {
-        return Ok(None);
-    };
-    let held = rustix::thread::capabilities(None).during(|| "read the own capabilities")?;
-    if spec
-        .linux
-        .as_ref()
-        .is_some_and(|linux| !linux.uid_mappings.is_empty())
-    {
-        return Ok(None); // a user namespace's root holds all of them there
-    }
-    let lost = wanted.lost_in(&wanted.within(held.permitted.bits()));
-    let line = || {
-        format!(
-            "process.capabilities: not held, so not given: {}",
-            lost.join(", ")
-        )
-    };
-    Ok((!lost.is_empty()).then(line))
 }
 
 /// The record before anything is made: a runtime killed from here on leaves nothing that `delete`
@@ -186,6 +160,7 @@ fn make(
         console,
         seccomp: prepare::seccomp_agent(plan)?,
         sources: prepare::sources(plan)?,
+        devices: prepare::device_addresses(&plan.linux())?,
     };
     let join = Join::Files(prepare::namespace_files(&plan.namespaces)?);
     let (ours, theirs) = sys::message::pair().during(|| "make a socket pair")?;
@@ -250,8 +225,11 @@ fn lead(plan: &Plan, groups: &mut Groups<'_>, child: &Child, socket: &OwnedFd) -
     let runtime_hooks = &plan.spec.hooks;
     if !runtime_hooks.prestart.is_empty() || !runtime_hooks.create_runtime.is_empty() {
         protocol::expect(socket, &Message::Mounted)?;
-        let state = hooks::state(plan, spec::Status::Creating, pid);
+        // For `prestart` the container counts as created (config.md: "after the `start` operation
+        // is called"), though like all peers we call it from `create`.
+        let state = hooks::state(plan, spec::Status::Created, pid);
         hooks::run("prestart", &runtime_hooks.prestart, &state)?;
+        let state = hooks::state(plan, spec::Status::Creating, pid);
         hooks::run("createRuntime", &runtime_hooks.create_runtime, &state)?;
         protocol::send(socket, &Message::HooksDone)?;
     }

@@ -52,7 +52,7 @@ pub fn exec(request: Exec<'_>) -> Result<Executed> {
         start: None,
         console: request.console,
         seccomp: prepare::seccomp_agent(&plan)?,
-        sources: std::collections::BTreeMap::new(),
+        ..Inherited::default()
     };
     let join = Join::Process {
         pidfd: init.pidfd,
@@ -66,7 +66,8 @@ pub fn exec(request: Exec<'_>) -> Result<Executed> {
         set_tid: &[],
     };
     let child = launch(&order, &ours, theirs, |socket| {
-        init::join(Init::new(&plan, (&layout, &groups), socket, inherited))
+        let init = Init::new(&plan, (&layout, &groups), socket, inherited);
+        init::join(init, record.init_process_pid)
     })?;
     let led = lead(&plan, &groups, &request.groups, &child, &ours).and_then(|()| {
         match &request.pid_file {

@@ -10,12 +10,12 @@ use sys::clone::{Clone, Side, clone};
 use sys::namespace::Kind;
 use sys::process::Limit;
 
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
 use crate::init::mount as steps;
 use crate::plan::mount::{IdMap, MountStep, What};
 use crate::plan::namespace::Namespaces;
 use crate::plan::{Plan, process};
-use crate::{id_map, spec};
+use crate::{capabilities, id_map, spec};
 
 /// Opens the files of the namespaces to join.
 pub(crate) fn namespace_files(namespaces: &Namespaces) -> Result<Vec<(Kind, OwnedFd)>> {
@@ -152,6 +152,47 @@ pub(crate) fn raise_limits(process: &process::Plan, pid: Pid) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The addresses of `linux.netDevices`, by the names that the devices will have.
+pub(crate) fn device_addresses(
+    linux: &spec::Linux,
+) -> Result<Vec<(String, Vec<sys::netlink::Address>)>> {
+    let one = |(name, device): (&String, &spec::NetDevice)| {
+        let addresses = sys::netlink::addresses(name)
+            .during(|| format!("linux.netDevices: read the addresses of `{name}`"))?;
+        Ok((
+            device.name.clone().unwrap_or_else(|| name.clone()),
+            addresses,
+        ))
+    };
+    linux.net_devices.iter().map(one).collect()
+}
+
+/// Warns of capabilities that the runtime does not hold itself, and so cannot give.
+pub(crate) fn missing_capabilities(plan: &Plan) -> Option<String> {
+    let process = plan.spec.process.as_ref()?;
+    if plan.user_namespace() {
+        return None; // whoever makes one holds them all there
+    }
+    let held = rustix::thread::capabilities(None).ok()?.permitted.bits();
+    let wanted = capabilities::sets(process.capabilities.as_ref()?);
+    // The bounding set may name more than is ever held; nobody misses it.
+    let lost = wanted.lost_in(&wanted.within(held));
+    (!lost.is_empty()).then(|| {
+        let names = lost.join(", ");
+        format!("process.capabilities: the runtime lacks {names}: left out")
+    })
+}
+
+/// Refuses `linux.intelRdt`: its groups would be directories of a file system that is not there.
+pub(crate) fn intel_rdt(linux: &spec::Linux) -> Result<()> {
+    match &linux.intel_rdt {
+        Some(wanted) if *wanted != spec::IntelRdt::default() => Err(Error::plain(
+            "linux.intelRdt: not supported: the host has no resctrl file system for floe",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Moves `linux.netDevices` into the process's network namespace.

@@ -74,6 +74,15 @@ pub enum Standard {
     Error = 2,
 }
 
+/// Whether a caller left this descriptor open for us to hand on: open, and not close-on-exec, as
+/// everything is that we open ourselves.
+#[must_use]
+pub fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: no pointers; any number may be asked about.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Takes over a descriptor number that a parent process or a protocol promised us.
 ///
 /// # Errors

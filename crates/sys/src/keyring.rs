@@ -39,3 +39,58 @@ pub fn allow_user_search(serial: i32) -> Result<()> {
     })
     .map(drop)
 }
+
+/// The caller's session keyring (`KEY_SPEC_SESSION_KEYRING`).
+const SESSION: i32 = -3;
+
+/// Adds a key of type `user` to the caller's session keyring (add_key(2)); its serial number.
+pub fn add(name: &CStr, value: &[u8]) -> Result<i32> {
+    // SAFETY: all three outlive the call, and the value's length is passed.
+    let serial = result(unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            c"user".as_ptr(),
+            name.as_ptr(),
+            value.as_ptr(),
+            value.len(),
+            SESSION,
+        )
+    })?;
+    Ok(i32::try_from(serial).unwrap_or_default())
+}
+
+/// Finds a key of type `user` in the caller's session keyring (`KEYCTL_SEARCH`).
+///
+/// # Errors
+/// `ENOKEY`: it is not there.
+pub fn search(name: &CStr) -> Result<i32> {
+    // SAFETY: both texts outlive the call.
+    let serial = result(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_SEARCH,
+            SESSION,
+            c"user".as_ptr(),
+            name.as_ptr(),
+            0,
+        )
+    })?;
+    Ok(i32::try_from(serial).unwrap_or_default())
+}
+
+/// Reads the value of a key (`KEYCTL_READ`), at most `buffer.len()` bytes; how long it is.
+///
+/// # Errors
+/// `EACCES`: the caller neither possesses it nor may read it as its owner.
+pub fn read(serial: i32, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the buffer outlives the call and its length is passed.
+    result(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_READ,
+            serial,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    })
+}

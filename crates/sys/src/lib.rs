@@ -26,6 +26,7 @@ pub mod procfs;
 pub mod scheduling;
 pub mod sealed;
 pub mod seccomp;
+pub mod shared_memory;
 pub mod signal;
 pub mod terminal;
 

@@ -39,6 +39,8 @@ pub(crate) struct Inherited {
     pub(crate) seccomp: Option<OwnedFd>,
     /// Detached sources of bind mounts, by index of the mount step.
     pub(crate) sources: std::collections::BTreeMap<usize, OwnedFd>,
+    /// Network devices that are moved in, by their new names, and the addresses that they had.
+    pub(crate) devices: Vec<(String, Vec<sys::netlink::Address>)>,
 }
 
 /// What the steps share.
@@ -59,10 +61,14 @@ pub(crate) struct Init<'a> {
     null: Option<OwnedFd>,
     /// Our pid as the runtime numbers it.
     pid: i32,
+    /// The first process of the container that we join, as the runtime numbers it.
+    joined: Option<i32>,
     /// The seccomp filter, compiled.
     filter: Option<Filter>,
     /// The program, found and checked.
     program: Option<std::ffi::CString>,
+    /// The program's environment, complete.
+    environment: Vec<std::ffi::CString>,
 }
 
 type Step = fn(&mut Init<'_>) -> Result<()>;
@@ -75,6 +81,7 @@ const CREATE: &[(&str, Step)] = &[
     ("cgroup namespace", namespace::enter_cgroup),
     ("time namespace", namespace::enter_time),
     ("loopback device", namespace::loopback),
+    ("", namespace::devices),
     ("hostname", namespace::names),
     ("private /proc", open_proc),
     ("propagation of /", rootfs::stop_propagation),
@@ -88,6 +95,26 @@ const CREATE: &[(&str, Step)] = &[
     ("", mask::masked_paths),
     ("change root", rootfs::change),
     ("root file system", rootfs::finish),
+    ("", start::directory),
+    ("", start::program),
+    ("", security::compile_filter),
+];
+
+/// The same where the mount namespace is another's: its file systems are not ours to change.
+const CREATE_IN_MOUNTS: &[(&str, Step)] = &[
+    ("wait for the runtime", wait_for_parent),
+    ("become root of the user namespace", namespace::become_root),
+    ("session keyring", start::join_keyring),
+    ("cgroup namespace", namespace::enter_cgroup),
+    ("time namespace", namespace::enter_time),
+    ("loopback device", namespace::loopback),
+    ("", namespace::devices),
+    ("hostname", namespace::names),
+    ("private /proc", open_proc),
+    ("root file system", rootfs::open_joined),
+    ("terminal", console::open_joined),
+    ("hooks", runtime_hooks),
+    ("", mask::sysctls),
     ("", start::directory),
     ("", start::program),
     ("", security::compile_filter),
@@ -115,7 +142,7 @@ const FINISH: &[(&str, Step)] = &[
     ("rlimits", start::limits),
     ("", security::label),
     ("standard streams", start::own_streams),
-    ("", start::drop_inheritance),
+    ("prepare to execute", start::prepare),
     ("", security::filter_while_privileged),
     ("credentials", credentials::set),
     ("", security::filter_last),
@@ -136,10 +163,12 @@ impl<'a> Init<'a> {
             inherited,
             proc: None,
             pid: 0,
+            joined: None,
             filter: None,
             root: None,
             null: None,
             program: None,
+            environment: Vec::new(),
         }
     }
 
@@ -158,7 +187,12 @@ impl<'a> Init<'a> {
 
 /// Runs the process to its exec. It never returns: what goes wrong is told to whoever waits.
 pub(crate) fn run(mut init: Init<'_>) -> ! {
-    if let Err(error) = walk(CREATE, &mut init) {
+    let steps = if init.plan.namespaces.joins(sys::namespace::Kind::Mount) {
+        CREATE_IN_MOUNTS
+    } else {
+        CREATE
+    };
+    if let Err(error) = walk(steps, &mut init) {
         fail(&init.socket, &error);
     }
     // From here on the runtime that made us is gone, and `start` is who waits.
@@ -172,8 +206,10 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     finish(&mut init, &starter)
 }
 
-/// Runs a process that joins a container to its exec. Its runtime waits for that.
-pub(crate) fn join(mut init: Init<'_>) -> ! {
+/// Runs a process that joins a container, by its first process, to its exec. Its runtime waits for
+/// that.
+pub(crate) fn join(mut init: Init<'_>, container: i32) -> ! {
+    init.joined = Some(container);
     if let Err(error) = walk(JOIN, &mut init) {
         fail(&init.socket, &error);
     }

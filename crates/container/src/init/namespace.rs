@@ -68,6 +68,19 @@ pub(super) fn loopback(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Gives the devices that were moved in the addresses back that the move took from them, and brings
+/// them up (config-linux.md, "Network Devices").
+pub(super) fn devices(init: &mut Init<'_>) -> Result<()> {
+    for (name, addresses) in &init.inherited.devices {
+        for address in addresses {
+            sys::netlink::add_address(name, address)
+                .during(|| format!("linux.netDevices: give `{name}` its address"))?;
+        }
+        sys::netlink::device_up(name).during(|| format!("linux.netDevices: bring `{name}` up"))?;
+    }
+    Ok(())
+}
+
 /// Sets the host and domain name.
 pub(super) fn names(init: &mut Init<'_>) -> Result<()> {
     let own = init.plan.namespaces.has(Kind::Uts);

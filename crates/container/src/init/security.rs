@@ -76,7 +76,11 @@ fn agent_document(init: &Init<'_>) -> Result<Vec<u8>> {
     if init.inherited.seccomp.is_none() {
         return Ok(Vec::new());
     }
-    let state = hooks::state(init.plan, spec::Status::Creating, init.pid);
+    let (status, pid) = match init.joined {
+        Some(container) => (spec::Status::Running, container),
+        None => (spec::Status::Creating, init.pid),
+    };
+    let state = hooks::state(init.plan, status, pid);
     let document = spec::ContainerProcessState {
         oci_version: spec::VERSION.to_owned(),
         fds: vec![spec::SECCOMP_FD_NAME.to_owned()],

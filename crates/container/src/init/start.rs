@@ -226,23 +226,20 @@ pub(super) fn own_streams(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the program must not inherit: handled signals, and descriptors beyond those it is given.
-///
-/// Before the system call filter, which may know neither call.
-pub(super) fn drop_inheritance(init: &mut Init<'_>) -> Result<()> {
-    sys::signal::reset().during(|| "reset signals")?;
-    sys::fd::close_on_exec_from(3 + init.plan.process.inherited_fds)
-        .during(|| "close descriptors at exec")
+/// What exec needs and a filter may forbid: after this only execve is left.
+pub(super) fn prepare(init: &mut Init<'_>) -> Result<()> {
+    let process = &init.plan.process;
+    init.environment = with_home(process);
+    sys::signal::reset().during(|| "reset the signals")?;
+    sys::fd::close_on_exec_from(3 + process.inherited_fds).during(|| "mark descriptors")
 }
 
 /// Executes the program. Returns only the error.
 pub(super) fn execute(init: &Init<'_>) -> Error {
-    let process = &init.plan.process;
     let Some(program) = &init.program else {
         return Error::plain("no program");
     };
-    let environment = with_home(process);
-    let errno = sys::exec::execve(program, &process.arguments, &environment);
+    let errno = sys::exec::execve(program, &init.plan.process.arguments, &init.environment);
     Error::new(format!("exec {program:?}"), sys::errno::describe(errno))
 }
 

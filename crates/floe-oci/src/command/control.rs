@@ -16,13 +16,13 @@ pub(crate) fn kill(global: &Global, flags: &Kill) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A signal by number, or by name with or without `SIG`, in any case.
+/// A signal by number, or by name with or without `SIG`, in any case. Real-time ones too.
 fn signal(text: &str) -> anyhow::Result<Signal> {
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     let number = text.parse().ok().or_else(|| sys::signal::number(name));
     number
-        .and_then(Signal::from_named_raw)
+        .and_then(sys::signal::from_number)
         .with_context(|| format!("signal {text:?}: unknown"))
 }
 
