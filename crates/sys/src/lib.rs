@@ -28,7 +28,9 @@ pub mod sealed;
 pub mod seccomp;
 pub mod shared_memory;
 pub mod signal;
+pub mod syscall_stops;
 pub mod terminal;
+pub mod terminal_input;
 
 pub use rustix::io::{Errno, Result};
 

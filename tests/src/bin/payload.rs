@@ -9,6 +9,9 @@
     reason = "printing is what it is for"
 )]
 
+#[path = "payload/attack.rs"]
+mod attack;
+
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
@@ -155,7 +158,7 @@ fn change(words: &[&str]) -> io::Result<()> {
             }
             Ok(())
         }
-        _ => Err(io::Error::other("no such verb")),
+        words => attack::run(words),
     }
 }
 

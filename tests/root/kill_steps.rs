@@ -1,0 +1,156 @@
+//! The runtime killed at every one of its system calls: `delete --force` takes all away.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::{Command, Stdio};
+use sys::syscall_stops::{self, Stop};
+use tests::leftovers::Leftovers;
+use tests::{Bundle, Container};
+
+/// How a command that was counted ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    /// Before the step came.
+    Exited(i32),
+}
+
+/// Runs a command of the runtime and kills it where it enters its system call number `step`.
+fn killed_at(container: &Container, args: &[&str], step: usize) -> End {
+    let command = container.command(args);
+    let mut traced = Command::new(tests::bundle::payload());
+    traced.arg("traced").arg(command.get_program());
+    traced.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        traced.env(name, value.unwrap_or_default());
+    }
+    traced.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = traced.spawn().expect("the payload program");
+    let child = Pid::from_raw(child.id().try_into().expect("a pid")).expect("a pid");
+    let mut signal = 0;
+    let mut stops = 0;
+    let mut prepared = false;
+    loop {
+        match syscall_stops::wait(child).expect("wait for the runtime") {
+            Stop::Exited(code) => return End::Exited(code),
+            Stop::Killed(_) => return End::Killed,
+            // Every other one is the way out of the call.
+            Stop::Call => {
+                stops += 1;
+                if stops == step * 2 + 1 {
+                    kill_process(child, Signal::KILL).expect("kill the runtime");
+                    continue;
+                }
+                signal = 0;
+            }
+            // The stop at an exec; the first one comes from the payload's.
+            Stop::Signal(libc_sigtrap) if libc_sigtrap == Signal::TRAP.as_raw() => {
+                if !prepared {
+                    syscall_stops::prepare(child).expect("set the options");
+                    prepared = true;
+                }
+                signal = 0;
+            }
+            Stop::Signal(other) => signal = other,
+        }
+        syscall_stops::go_on(child, signal).expect("let the runtime go on");
+    }
+}
+
+/// After a forced deletion nothing may be left.
+fn clean_after(container: &Container, what: &str) {
+    let outcome = container.call(["delete", "--force", container.id()]);
+    assert_eq!(outcome.code(), 0, "delete after {what}: {outcome:?}");
+    let state = container.state_root().join(container.id());
+    let found = Leftovers::of(container.id(), container.bundle().directory(), &state);
+    let found = found.after_a_while();
+    if !found.is_empty() {
+        found.clean();
+        panic!("left after {what}: {found:#?}");
+    }
+}
+
+/// Kills the command that `args` gives at every `stride`th step, after `prepare` made the state
+/// that it starts from, until it runs to its end.
+fn every_step(verb: &str, stride: usize, bundle: Bundle, prepare: impl Fn(&Container)) {
+    let container = Container::new(bundle);
+    let path = container.bundle().path().display().to_string();
+    let id = container.id().to_owned();
+    let args: Vec<&str> = match verb {
+        "create" | "run" => vec![verb, "--bundle", &path, &id],
+        "exec" => vec![verb, &id, "/payload", "true"],
+        "delete" => vec![verb, "--force", &id],
+        verb => vec![verb, &id],
+    };
+    let mut step = 0;
+    loop {
+        prepare(&container);
+        let end = killed_at(&container, &args, step);
+        let t = std::time::Instant::now();
+        clean_after(&container, &format!("`{verb}` was killed at system call {step}"));
+        eprintln!("{step} {:?} {:?}", end, t.elapsed());
+        match end {
+            End::Killed => step += stride,
+            End::Exited(code) => {
+                assert_eq!(code, 0, "`{verb}` to its end");
+                assert!(step > 20, "`{verb}` has only {step} steps: nothing was tested");
+                return;
+            }
+        }
+    }
+}
+
+fn created(container: &Container) {
+    container.create().succeeds();
+}
+
+fn running(container: &Container) {
+    container.create().succeeds();
+    container.start().succeeds();
+}
+
+fn sleeping() -> Bundle {
+    Bundle::new().args(["sleep", "1000"])
+}
+
+/// Fails where `first_record` is stored only after the groups are made.
+#[test]
+fn create_killed_anywhere_leaves_nothing_behind_a_delete() {
+    every_step("create", 3, sleeping(), |_| ());
+}
+
+#[test]
+fn create_with_user_namespace_killed_anywhere_leaves_nothing_behind_a_delete() {
+    every_step("create", 7, sleeping().user_namespace(300_000), |_| ());
+}
+
+#[test]
+fn start_killed_anywhere_leaves_nothing_behind_a_delete() {
+    every_step("start", 1, sleeping(), created);
+}
+
+#[test]
+fn exec_killed_anywhere_leaves_nothing_behind_a_delete() {
+    every_step("exec", 3, sleeping(), running);
+}
+
+#[test]
+fn run_killed_anywhere_leaves_nothing_behind_a_delete() {
+    every_step("run", 7, Bundle::new().args(["true"]), |_| ());
+}
+
+/// Fails where `Directory::remove` takes the state file first.
+#[test]
+fn delete_killed_anywhere_leaves_nothing_behind_another() {
+    every_step("delete", 2, sleeping(), running);
+}
+
+/// Every single step of them all.
+#[test]
+#[ignore = "long"]
+fn every_command_killed_at_every_step_leaves_nothing() {
+    every_step("create", 1, sleeping(), |_| ());
+    every_step("create", 1, sleeping().user_namespace(300_000), |_| ());
+    every_step("exec", 1, sleeping(), running);
+    every_step("run", 1, Bundle::new().args(["true"]), |_| ());
+    every_step("delete", 1, sleeping(), running);
+}
