@@ -23,6 +23,7 @@ pub mod nsfs;
 pub mod pagemap;
 pub mod process;
 pub mod procfs;
+pub mod resident;
 pub mod scheduling;
 pub mod sealed;
 pub mod seccomp;

@@ -109,6 +109,8 @@ pub(super) struct Machine {
     history: History,
     /// The next exit was asked for.
     held: bool,
+    /// The start is just done: much of the program was used that will not be for long.
+    busy: bool,
     buffer: Vec<u8>,
 }
 
@@ -149,6 +151,7 @@ impl Machine {
             started: String::new(),
             history: History::default(),
             held: false,
+            busy: false,
             buffer: vec![0; CHUNK],
             options,
         };
@@ -160,6 +163,7 @@ impl Machine {
     /// Handles events until the container is over and every client has been told. The second
     /// value is the program that removes the container.
     pub(super) fn run(mut self) -> (u8, Option<Command>) {
+        let mut events = Vec::with_capacity(16);
         let code = loop {
             if self.watch().is_err() {
                 break 125;
@@ -173,7 +177,11 @@ impl Machine {
             {
                 break code;
             }
-            let mut events = Vec::with_capacity(16);
+            if self.busy && self.clients.iter().all(Option::is_none) {
+                self.busy = false;
+                // Detached: from here on it mostly waits. Without /proc it only stays larger.
+                let _ = sys::resident::drop_clean_pages();
+            }
             match epoll::wait(
                 &self.epoll,
                 rustix::buffer::spare_capacity(&mut events),
@@ -182,7 +190,7 @@ impl Machine {
                 Ok(_) | Err(sys::Errno::INTR) => {}
                 Err(_) => break 125,
             }
-            for event in events {
+            for event in events.drain(..) {
                 let (token, flags) = (event.data.u64(), event.flags);
                 match Event::of(token) {
                     Event::Signals => self.take_signals(),
@@ -275,6 +283,7 @@ impl Machine {
         self.save_status();
         self.record("start", &[]);
         self.tell_all(&Reply::Started);
+        self.busy = true;
     }
 
     /// Ends a container that never ran.
