@@ -9,10 +9,15 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod cpu;
 pub mod errno;
+pub mod event_files;
 pub mod exec;
 pub mod fd;
+pub mod file_handle;
+pub mod file_owner;
 pub mod in_root;
+pub mod kcmp;
 pub mod keyring;
 pub mod message;
 pub mod mount;
@@ -22,14 +27,20 @@ pub mod netlink;
 pub mod nsfs;
 pub mod pagemap;
 pub mod process;
+pub mod process_memory;
 pub mod procfs;
+pub mod ptrace;
 pub mod resident;
 pub mod scheduling;
 pub mod sealed;
 pub mod seccomp;
 pub mod shared_memory;
 pub mod signal;
+pub mod stub_process;
 pub mod syscall_stops;
+pub mod sysv_shm;
+pub mod tape;
+pub mod task;
 pub mod terminal;
 pub mod terminal_input;
 

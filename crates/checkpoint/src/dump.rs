@@ -1,0 +1,410 @@
+//! Dump of a process tree: a list of steps (docs/design/dump.md).
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use crate::error::{Error, Result};
+use crate::files::pipe::PipeData;
+use crate::files::{self, FileTable};
+use crate::freeze::{FrozenTree, Process, State};
+use crate::ids::{Ids, TaskIds};
+use crate::image::core::TaskKobjIdsEntry;
+use crate::image::file::{FileEntry, FileLockEntry, RemapFilePathEntry};
+use crate::image::memory::MemfdInodeEntry;
+use crate::image::tree::{
+    DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, SeccompEntry, StatsEntry,
+    TimensEntry, Timespec,
+};
+use crate::image::{Directory, Kind};
+use crate::pages::PageSink;
+use crate::procfs::{Lines, Mapping};
+use crate::shared_memory::SharedObject;
+use crate::{memory, task};
+
+const IMAGE_VERSION: u32 = 2;
+
+/// What becomes of the tree after a dump that worked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Afterwards {
+    /// It is ended.
+    #[default]
+    Kill,
+    /// It runs on.
+    Run,
+    /// It is left stopped by SIGSTOP.
+    Stop,
+}
+
+/// How to dump.
+#[derive(Clone, Debug, Default)]
+pub struct DumpOptions {
+    /// The root of the tree.
+    pub tree: i32,
+    /// What becomes of the tree.
+    pub afterwards: Afterwards,
+    /// The root may belong to a session or group that is not dumped.
+    pub shell_job: bool,
+    /// Files whose name was removed while others exist get a temporary one.
+    pub link_remap: bool,
+    /// Dump file locks; without it a held lock is an error.
+    pub file_locks: bool,
+    /// Dump established TCP connections; without it they are an error.
+    pub tcp_established: bool,
+    /// Sockets whose peer is outside the tree are allowed.
+    pub external_unix_sockets: bool,
+    /// For tests: fail at the step with this number.
+    pub fail_at: Option<u32>,
+}
+
+/// What a dump did.
+#[derive(Clone, Debug, Default)]
+pub struct DumpStatistics {
+    /// Pages of private memory.
+    pub pages_written: u64,
+    /// Pages of shared memory.
+    pub shared_pages_written: u64,
+    /// How long stopping the tree took.
+    pub freezing: Duration,
+    /// How long the tree stood still.
+    pub frozen: Duration,
+    /// How many steps there were.
+    pub steps: u32,
+}
+
+/// What a device and inode, the open flags and the path identify.
+type PathKey = (u64, u64, u32, String);
+
+/// A dump in progress.
+#[derive(Debug)]
+pub(crate) struct Dump<'a> {
+    pub(crate) options: &'a DumpOptions,
+    pub(crate) images: &'a Directory,
+    pub(crate) files: FileTable,
+    pub(crate) paths: HashMap<PathKey, u32>,
+    pub(crate) ghosts: HashMap<(u64, u64), u32>,
+    pub(crate) remaps: Vec<RemapFilePathEntry>,
+    /// With the id of the file description.
+    pub(crate) locks: Vec<(u32, FileLockEntry)>,
+    pub(crate) temporary_links: Vec<String>,
+    pub(crate) pipe_data: PipeData,
+    /// With device and inode.
+    pub(crate) memfds: Vec<((u64, u64), MemfdInodeEntry)>,
+    pub(crate) shared_objects: Vec<SharedObject>,
+    pub(crate) statistics: DumpStatistics,
+    last_pages_id: u32,
+}
+
+impl<'a> Dump<'a> {
+    fn new(options: &'a DumpOptions, images: &'a Directory) -> Self {
+        Self {
+            options,
+            images,
+            files: FileTable::default(),
+            paths: HashMap::new(),
+            ghosts: HashMap::new(),
+            remaps: Vec::new(),
+            locks: Vec::new(),
+            temporary_links: Vec::new(),
+            pipe_data: PipeData::default(),
+            memfds: Vec::new(),
+            shared_objects: Vec::new(),
+            statistics: DumpStatistics::default(),
+            last_pages_id: 0,
+        }
+    }
+
+    /// A sink for the pages of one address space.
+    pub(crate) fn page_sink(&mut self) -> Result<PageSink> {
+        self.last_pages_id += 1;
+        PageSink::create(self.images, self.last_pages_id)
+    }
+
+    /// Marks a place where a dump can fail, for the test that tries them all.
+    fn step(&mut self, name: &str) -> Result<()> {
+        self.statistics.steps += 1;
+        if self.options.fail_at == Some(self.statistics.steps) {
+            return Err(Error::because("dump", name, "a failure was asked for"));
+        }
+        Ok(())
+    }
+}
+
+/// Dumps the tree into `images`. On an error the tree runs on as it was.
+///
+/// # Errors
+/// The tree holds something that cannot be dumped, or the images cannot be written.
+pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics> {
+    let root = Pid::from_raw(options.tree)
+        .ok_or_else(|| Error::because("dump", options.tree, "it is no process id"))?;
+    let mut dump = Dump::new(options, images);
+    let started = Instant::now();
+    let mut tree = FrozenTree::stop(root)?;
+    dump.statistics.freezing = started.elapsed();
+    let frozen = Instant::now();
+    let result = dump_stopped(&mut tree, &mut dump);
+    if result.is_err() {
+        for link in &dump.temporary_links {
+            let _ = std::fs::remove_file(link);
+        }
+        tree.thaw();
+        result?;
+    } else {
+        finish(tree, options.afterwards);
+    }
+    dump.statistics.frozen = frozen.elapsed();
+    write_statistics(&dump)?;
+    Ok(dump.statistics)
+}
+
+fn finish(tree: FrozenTree, afterwards: Afterwards) {
+    match afterwards {
+        Afterwards::Kill => tree.kill(),
+        Afterwards::Run => tree.thaw(),
+        Afterwards::Stop => {
+            for process in &tree.processes {
+                let _ = rustix::process::kill_process(process.pid, rustix::process::Signal::STOP);
+            }
+            tree.thaw();
+        }
+    }
+}
+
+fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
+    dump.step("stopped")?;
+    check_root(tree, dump.options)?;
+    let mut ids = Ids::new();
+    let engine = ids.of_engine()?;
+    dump_seccomp(tree, dump)?;
+    for process in &mut tree.processes {
+        let task_ids = dump_process(process, &mut ids, dump)?;
+        if let Some(task_ids) = task_ids {
+            check_namespaces(process.pid, &engine, &task_ids.entry)?;
+        }
+    }
+    dump.step("images of the tree")?;
+    let entries: Vec<PstreeEntry> = tree
+        .processes
+        .iter()
+        .map(|process| tree_entry(process, tree))
+        .collect();
+    dump.images.write("pstree.img", Kind::Pstree, &entries)?;
+    write_files(dump)?;
+    write_inventory(engine, dump)?;
+    dump.step("all written")
+}
+
+fn check_root(tree: &FrozenTree, options: &DumpOptions) -> Result<()> {
+    let Some(root) = tree.processes.first() else {
+        return Ok(());
+    };
+    let own = root.pid.as_raw_nonzero().get();
+    if root.state == State::Zombie(root.stat.exit_code) {
+        return Err(Error::because("dump process", own, "it has ended already"));
+    }
+    let inside = |id: i32| {
+        tree.processes
+            .iter()
+            .any(|process| process.pid.as_raw_nonzero().get() == id)
+    };
+    if !options.shell_job && (!inside(root.stat.sid) || !inside(root.stat.pgid)) {
+        let cause = "its session or group leader is outside the tree; dump that too, or say it is a shell job (--shell-job)";
+        return Err(Error::because("dump process", own, cause));
+    }
+    Ok(())
+}
+
+fn check_namespaces(pid: Pid, engine: &TaskKobjIdsEntry, task: &TaskKobjIdsEntry) -> Result<()> {
+    for (name, here, there) in [
+        ("pid", engine.pid_ns_id, task.pid_ns_id),
+        ("net", engine.net_ns_id, task.net_ns_id),
+        ("ipc", engine.ipc_ns_id, task.ipc_ns_id),
+        ("uts", engine.uts_ns_id, task.uts_ns_id),
+        ("mnt", engine.mnt_ns_id, task.mnt_ns_id),
+        ("user", engine.user_ns_id, task.user_ns_id),
+        ("cgroup", engine.cgroup_ns_id, task.cgroup_ns_id),
+    ] {
+        if here != there {
+            let cause = format!("it has a {name} namespace of its own, which is not supported yet");
+            return Err(Error::because("dump process", pid, cause));
+        }
+    }
+    Ok(())
+}
+
+fn dump_process(
+    process: &mut Process,
+    ids: &mut Ids,
+    dump: &mut Dump<'_>,
+) -> Result<Option<TaskIds>> {
+    let pid = process.pid;
+    dump.step("process")?;
+    if let State::Zombie(_) = process.state {
+        let (cores, _) = task::dump(process)?;
+        dump.images
+            .write(&format!("core-{pid}.img"), Kind::Core, &cores)?;
+        return Ok(None);
+    }
+    let mappings = memory::mappings(process)?;
+    let task_ids = ids.of_task(pid)?;
+    if !task_ids.new_memory {
+        let cause = "it shares its memory with another process";
+        return Err(Error::because("dump process", pid, cause));
+    }
+    let (cores, facts) = task::dump(process)?;
+    dump.step("registers")?;
+    for (thread, mut core) in process.threads.iter().zip(cores) {
+        core.ids = (thread.tid == pid).then(|| task_ids.entry.clone());
+        dump.images
+            .write(&format!("core-{}.img", thread.tid), Kind::Core, &[core])?;
+    }
+    dump.images.write(
+        &format!("ids-{pid}.img"),
+        Kind::Ids,
+        std::slice::from_ref(&task_ids.entry),
+    )?;
+    if task_ids.new_files {
+        dump.step("files")?;
+        let table = files::dump_table(pid, dump)?;
+        dump.images.write(
+            &format!("fdinfo-{}.img", task_ids.entry.files_id),
+            Kind::Fdinfo,
+            &table,
+        )?;
+    }
+    dump.step("directories")?;
+    dump_directories(pid, dump)?;
+    dump.step("memory")?;
+    dump_memory(process, &mappings, facts, dump)?;
+    Ok(Some(task_ids))
+}
+
+fn dump_memory(
+    process: &Process,
+    mappings: &[Mapping],
+    facts: task::MemoryFacts,
+    dump: &mut Dump<'_>,
+) -> Result<()> {
+    memory::dump(process, mappings, facts, dump)
+}
+
+fn dump_directories(pid: Pid, dump: &mut Dump<'_>) -> Result<()> {
+    let cwd_id = files::regular::dump_path(pid, "cwd", 0, dump)?;
+    let root_id = files::regular::dump_path(pid, "root", 0, dump)?;
+    let umask = Some(Lines::status(pid, pid)?.octal("Umask"));
+    let entry = FsEntry {
+        cwd_id,
+        root_id,
+        umask,
+    };
+    dump.images
+        .write(&format!("fs-{pid}.img"), Kind::Fs, &[entry])
+}
+
+fn dump_seccomp(tree: &FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
+    for process in &tree.processes {
+        for thread in &process.threads {
+            if Lines::status(process.pid, thread.tid)?.number("Seccomp") == 2 {
+                let cause = "it has seccomp filters, which are not supported yet";
+                return Err(Error::because("dump thread", thread.tid, cause));
+            }
+        }
+    }
+    dump.images
+        .write("seccomp.img", Kind::Seccomp, &[SeccompEntry::default()])
+}
+
+fn tree_entry(process: &Process, tree: &FrozenTree) -> PstreeEntry {
+    let number = |pid: Pid| pid.as_raw_nonzero().get() as u32;
+    let root = tree.processes.first().map(|root| root.pid);
+    let ppid = if Some(process.pid) == root {
+        0
+    } else {
+        process.stat.ppid as u32
+    };
+    let mut threads: Vec<u32> = process
+        .threads
+        .iter()
+        .map(|thread| number(thread.tid))
+        .collect();
+    if threads.is_empty() {
+        threads.push(number(process.pid));
+    }
+    PstreeEntry {
+        pid: number(process.pid),
+        ppid,
+        pgid: process.stat.pgid as u32,
+        sid: process.stat.sid as u32,
+        threads,
+    }
+}
+
+fn write_files(dump: &mut Dump<'_>) -> Result<()> {
+    dump.images
+        .write::<FileEntry>("files.img", Kind::Files, &dump.files.entries)?;
+    std::mem::take(&mut dump.pipe_data).save(dump.images)?;
+    if !dump.memfds.is_empty() {
+        let inodes: Vec<_> = dump.memfds.iter().map(|(_, inode)| inode.clone()).collect();
+        dump.images.write("memfd.img", Kind::MemfdInode, &inodes)?;
+    }
+    if !dump.remaps.is_empty() {
+        dump.images
+            .write("remap-fpath.img", Kind::RemapFpath, &dump.remaps)?;
+    }
+    if !dump.locks.is_empty() {
+        if !dump.options.file_locks {
+            let (_, lock) = &dump.locks[0];
+            let object = format!("descriptor {} of process {}", lock.fd, lock.pid);
+            let cause = "it holds a file lock; say that locks are to be dumped (--file-locks)";
+            return Err(Error::because("dump", object, cause));
+        }
+        let locks: Vec<FileLockEntry> = dump.locks.iter().map(|(_, lock)| lock.clone()).collect();
+        dump.images
+            .write("filelocks.img", Kind::FileLocks, &locks)?;
+    }
+    Ok(())
+}
+
+fn write_inventory(engine: TaskKobjIdsEntry, dump: &Dump<'_>) -> Result<()> {
+    let clock = |id| {
+        let now = rustix::time::clock_gettime(id);
+        Timespec {
+            tv_sec: now.tv_sec as u64,
+            tv_nsec: now.tv_nsec as u64,
+        }
+    };
+    let times = TimensEntry {
+        monotonic: clock(rustix::time::ClockId::Monotonic),
+        boottime: clock(rustix::time::ClockId::Boottime),
+    };
+    dump.images.write("timens-0.img", Kind::Timens, &[times])?;
+    let inventory = InventoryEntry {
+        img_version: IMAGE_VERSION,
+        fdinfo_per_id: Some(true),
+        root_ids: Some(engine),
+        ns_per_id: Some(true),
+        root_cg_set: Some(1),
+        lsmtype: Some(0),
+        network_lock_method: Some(0),
+        plugins_entry: Some(PluginsEntry::default()),
+        ..InventoryEntry::default()
+    };
+    dump.images
+        .write("inventory.img", Kind::Inventory, &[inventory])
+}
+
+fn write_statistics(dump: &Dump<'_>) -> Result<()> {
+    let statistics = &dump.statistics;
+    let entry = StatsEntry {
+        dump: Some(DumpStatsEntry {
+            freezing_time: statistics.freezing.as_micros() as u32,
+            frozen_time: statistics.frozen.as_micros() as u32,
+            pages_written: statistics.pages_written,
+            shpages_written: Some(statistics.shared_pages_written),
+            ..DumpStatsEntry::default()
+        }),
+        restore: None,
+    };
+    dump.images.write("stats-dump", Kind::Stats, &[entry])
+}

@@ -1,0 +1,102 @@
+//! The crate's one error: what was done, to what, and why it did not work.
+
+use std::fmt;
+
+use sys::Errno;
+
+/// Shorthand of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// ``operation `object`: cause``.
+#[derive(Debug)]
+pub struct Error {
+    operation: String,
+    object: String,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Errno(Errno),
+    Text(String),
+}
+
+impl Error {
+    /// An error with the kernel's cause.
+    pub fn kernel(operation: &str, object: impl fmt::Display, errno: Errno) -> Self {
+        let cause = Cause::Errno(errno);
+        Self {
+            operation: operation.to_owned(),
+            object: object.to_string(),
+            cause,
+        }
+    }
+
+    /// An error with a cause of our own words.
+    pub fn because(operation: &str, object: impl fmt::Display, cause: impl Into<String>) -> Self {
+        let cause = Cause::Text(cause.into());
+        Self {
+            operation: operation.to_owned(),
+            object: object.to_string(),
+            cause,
+        }
+    }
+
+    /// The kernel's error number, where the cause is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self.cause {
+            Cause::Errno(errno) => Some(errno),
+            Cause::Text(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`: ", self.operation, self.object)?;
+        match &self.cause {
+            Cause::Errno(errno) => f.write_str(&sys::errno::describe(*errno)),
+            Cause::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds operation and object to a kernel error.
+pub(crate) trait Context<T> {
+    /// ``operation `object`: …``
+    fn during(self, operation: &str, object: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> Context<T> for sys::Result<T> {
+    fn during(self, operation: &str, object: impl fmt::Display) -> Result<T> {
+        self.map_err(|errno| Error::kernel(operation, object, errno))
+    }
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn during(self, operation: &str, object: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| match Errno::from_io_error(&error) {
+            Some(errno) => Error::kernel(operation, object, errno),
+            None => Error::because(operation, object, error.to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_operation_object_cause() {
+        let error = Error::kernel("open", "/x", Errno::NOENT);
+        assert_eq!(
+            error.to_string(),
+            "open `/x`: no such file or directory (ENOENT)"
+        );
+        let error = Error::because("read", "core-1.img", "truncated");
+        assert_eq!(error.to_string(), "read `core-1.img`: truncated");
+    }
+}

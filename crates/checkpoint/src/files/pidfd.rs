@@ -1,0 +1,52 @@
+//! pidfd_open(2).
+
+use std::os::fd::OwnedFd;
+
+use rustix::process::{Pid, PidfdFlags};
+
+use super::{Descriptor, new_entry, owner};
+use crate::error::{Context, Error, Result};
+use crate::image::event::PidfdEntry;
+use crate::image::file::{FdTypes, FileEntry};
+use crate::procfs::Lines;
+
+/// The process that it stands for: -1 if that is gone.
+pub(crate) fn dump(descriptor: &Descriptor) -> FileEntry {
+    let lines = Lines::parse(&descriptor.info);
+    let nspid = lines
+        .text("NSpid")
+        .split_whitespace()
+        .last()
+        .and_then(|word| word.parse().ok());
+    let mut entry = new_entry(FdTypes::Pidfd, descriptor.id);
+    entry.pidfd = Some(PidfdEntry {
+        id: descriptor.id,
+        ino: descriptor.stat.st_ino as u32,
+        flags: descriptor.flags,
+        nspid: nspid.unwrap_or(-1),
+        fown: owner::dump(&descriptor.file),
+    });
+    entry
+}
+
+/// All processes of the tree exist by now.
+pub(crate) fn restore(entry: &PidfdEntry) -> Result<OwnedFd> {
+    if entry.nspid <= 0 {
+        return dead(entry);
+    }
+    let pid = Pid::from_raw(entry.nspid)
+        .ok_or_else(|| Error::because("open pidfd", entry.nspid, "it is no process id"))?;
+    let kept = entry.flags & (libc::O_NONBLOCK | libc::O_EXCL) as u32;
+    rustix::process::pidfd_open(pid, PidfdFlags::from_bits_retain(kept))
+        .during("open pidfd of", entry.nspid)
+}
+
+/// A pidfd of a process that has ended.
+fn dead(entry: &PidfdEntry) -> Result<OwnedFd> {
+    let about = "make a pidfd of a dead process";
+    let pid = sys::stub_process::spawn_anywhere().during(about, entry.id)?;
+    let fd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).during(about, entry.id);
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _ = sys::ptrace::wait(pid);
+    fd
+}

@@ -1,0 +1,28 @@
+//! Dump and restore of process trees, in CRIU's image format.
+//!
+//! Knows nothing of containers beyond what `docs/design/restore-interface.md` says a caller hands
+//! over. One file per kernel object, its dump and its restore side by side.
+
+mod arch;
+mod creds;
+mod dump;
+mod error;
+mod files;
+mod freeze;
+mod ids;
+pub mod image;
+mod inject;
+mod lock;
+mod memory;
+mod pages;
+mod procfs;
+mod remote;
+mod restore;
+mod shared_memory;
+mod tape;
+mod task;
+mod timer;
+
+pub use dump::{Afterwards, DumpOptions, DumpStatistics, dump};
+pub use error::{Error, Result};
+pub use restore::{RestoreOptions, Restored, restore};

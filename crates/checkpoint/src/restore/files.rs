@@ -1,0 +1,399 @@
+//! Opens every file description once, in the table that engine and stubs share, above all numbers
+//! that a process wants; then each process takes a copy of the table and puts its own in place.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::load::{Plan, Task};
+use super::tree::{Forest, Stub};
+use crate::error::{Context, Error, Result};
+use crate::files::ghost::Ghosts;
+use crate::files::memfd::Memfds;
+use crate::files::pipe::Pipe;
+use crate::files::{epoll, eventfd, inotify, pidfd, regular, signalfd, timerfd};
+use crate::image::Directory;
+use crate::image::event::{
+    EventfdFileEntry, EventpollFileEntry, InotifyFileEntry, PidfdEntry, SignalfdEntry, TimerfdEntry,
+};
+use crate::image::file::{FdTypes, FifoEntry, FileEntry, PipeEntry, RegFileEntry, RemapType};
+use crate::image::memory::{MemfdFileEntry, VmaEntry};
+use crate::lock;
+use crate::memory::status;
+use crate::shared_memory;
+use crate::tape::Tape;
+
+/// A file of the images, by what it is.
+enum FileObject<'a> {
+    Regular(&'a RegFileEntry),
+    Pipe(&'a PipeEntry),
+    Fifo(&'a FifoEntry),
+    Eventfd(&'a EventfdFileEntry),
+    Timerfd(&'a TimerfdEntry),
+    Signalfd(&'a SignalfdEntry),
+    Epoll(&'a EventpollFileEntry),
+    Inotify(&'a InotifyFileEntry),
+    Pidfd(&'a PidfdEntry),
+    Memfd(&'a MemfdFileEntry),
+}
+
+impl<'a> FileObject<'a> {
+    fn of(entry: &'a FileEntry) -> Result<Self> {
+        let kind = FdTypes::try_from(entry.r#type).unwrap_or(FdTypes::Und);
+        let object = match kind {
+            FdTypes::Reg => entry.reg.as_ref().map(Self::Regular),
+            FdTypes::Pipe => entry.pipe.as_ref().map(Self::Pipe),
+            FdTypes::Fifo => entry.fifo.as_ref().map(Self::Fifo),
+            FdTypes::Eventfd => entry.efd.as_ref().map(Self::Eventfd),
+            FdTypes::Timerfd => entry.tfd.as_ref().map(Self::Timerfd),
+            FdTypes::Signalfd => entry.sgfd.as_ref().map(Self::Signalfd),
+            FdTypes::Eventpoll => entry.epfd.as_ref().map(Self::Epoll),
+            FdTypes::Inotify => entry.ify.as_ref().map(Self::Inotify),
+            FdTypes::Pidfd => entry.pidfd.as_ref().map(Self::Pidfd),
+            FdTypes::Memfd => entry.memfd.as_ref().map(Self::Memfd),
+            _ => None,
+        };
+        object.ok_or_else(|| {
+            Error::because(
+                "open file",
+                entry.id,
+                format!("floe cannot restore {kind:?} yet"),
+            )
+        })
+    }
+}
+
+/// Open files of a restore.
+#[derive(Debug)]
+pub(crate) struct Files<'a> {
+    images: &'a Directory,
+    plan: &'a Plan,
+    /// By the id of the description.
+    open: HashMap<u32, OwnedFd>,
+    /// By file id and flags: files that are only mapped.
+    mapped: HashMap<(u32, u32), OwnedFd>,
+    shared: HashMap<u64, OwnedFd>,
+    pipes: HashMap<u32, Pipe>,
+    memfds: Memfds,
+    /// Epoll sets whose registrations are made.
+    registered: HashSet<u32>,
+    ghosts: Ghosts,
+    links: Vec<String>,
+    /// First number that no process wants.
+    base: i32,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(images: &'a Directory, plan: &'a Plan) -> Result<Self> {
+        let numbers = plan
+            .tasks
+            .iter()
+            .flat_map(|task| &task.descriptors)
+            .map(|descriptor| descriptor.fd);
+        let base = numbers.max().unwrap_or(0) as i32 + 1;
+        raise_limit().during("raise the limit of", "open files")?;
+        Ok(Self {
+            images,
+            plan,
+            open: HashMap::new(),
+            mapped: HashMap::new(),
+            shared: HashMap::new(),
+            pipes: HashMap::new(),
+            memfds: Memfds::default(),
+            registered: HashSet::new(),
+            ghosts: Ghosts::default(),
+            links: Vec::new(),
+            base,
+        })
+    }
+
+    /// Moves a descriptor to a number that no process wants.
+    fn lift(&self, fd: OwnedFd) -> Result<OwnedFd> {
+        if fd.as_raw_fd() >= self.base {
+            return Ok(fd);
+        }
+        rustix::io::fcntl_dupfd_cloexec(&fd, self.base).during("place descriptor", self.base)
+    }
+
+    fn entry(&self, id: u32) -> Result<&'a FileEntry> {
+        let plan = self.plan;
+        plan.files
+            .get(&id)
+            .ok_or_else(|| Error::because("open file", id, "files.img does not have it"))
+    }
+
+    /// Opens all descriptions that a process has a descriptor of.
+    pub(crate) fn open_all(&mut self, plan: &Plan, _forest: &Forest) -> Result<()> {
+        for descriptor in plan.tasks.iter().flat_map(|task| &task.descriptors) {
+            self.description(descriptor.id)?;
+        }
+        self.pipes.clear();
+        Ok(())
+    }
+
+    /// The number of description `id`, which is opened if it is not.
+    fn description(&mut self, id: u32) -> Result<i32> {
+        if let Some(fd) = self.open.get(&id) {
+            return Ok(fd.as_raw_fd());
+        }
+        let entry = self.entry(id)?;
+        let fd = self.open_new(entry)?;
+        let fd = self.lift(fd)?;
+        let number = fd.as_raw_fd();
+        self.open.insert(id, fd);
+        Ok(number)
+    }
+
+    fn open_new(&mut self, entry: &FileEntry) -> Result<OwnedFd> {
+        let entry = FileObject::of(entry)?;
+        match entry {
+            FileObject::Regular(reg) => {
+                let path = self.path(reg)?;
+                regular::restore(reg, &path)
+            }
+            FileObject::Pipe(pipe) => self.pipe(pipe.pipe_id, None)?.end(pipe.flags),
+            FileObject::Fifo(fifo) => {
+                let entry = self.entry(fifo.regf_id.unwrap_or(fifo.id))?;
+                let reg = entry.reg.as_ref();
+                let reg =
+                    reg.ok_or_else(|| Error::because("open fifo", fifo.id, "it has no path"))?;
+                let path = self.path(reg)?;
+                self.pipe(fifo.pipe_id, Some(&path))?.end(reg.flags)
+            }
+            FileObject::Eventfd(entry) => eventfd::restore(entry),
+            FileObject::Timerfd(entry) => timerfd::restore(entry),
+            FileObject::Signalfd(entry) => signalfd::restore(entry),
+            FileObject::Epoll(entry) => epoll::restore(entry),
+            FileObject::Inotify(entry) => inotify::restore(entry),
+            FileObject::Pidfd(entry) => pidfd::restore(entry),
+            FileObject::Memfd(entry) => self.memfds.open(self.images, &self.plan.memfds, entry),
+        }
+    }
+
+    /// The pipe with this id, or the fifo at `path`; both ends are held until all is open.
+    fn pipe(&mut self, id: u32, path: Option<&str>) -> Result<&Pipe> {
+        if !self.pipes.contains_key(&id) {
+            let pipe = match path {
+                None => Pipe::new(self.images, id)?,
+                Some(path) => Pipe::open(self.images, id, path)?,
+            };
+            self.pipes.insert(id, pipe);
+        }
+        Ok(&self.pipes[&id])
+    }
+
+    /// Where the file of an image can be opened now.
+    fn path(&mut self, reg: &RegFileEntry) -> Result<String> {
+        let Some(remap) = self.plan.remaps.get(&reg.id) else {
+            return Ok(reg.name.clone());
+        };
+        match remap.remap_type() {
+            RemapType::Ghost => self.ghosts.path(self.images, remap.remap_id, &reg.name),
+            RemapType::Linked => {
+                let entry = self.entry(remap.remap_id)?;
+                let name = entry
+                    .reg
+                    .as_ref()
+                    .map(|reg| reg.name.clone())
+                    .unwrap_or_default();
+                if !self.links.contains(&name) {
+                    self.links.push(name.clone());
+                }
+                // The old name again while the file is opened, so that /proc shows it.
+                if std::fs::symlink_metadata(&reg.name).is_err()
+                    && std::fs::hard_link(&name, &reg.name).is_ok()
+                {
+                    self.links.push(reg.name.clone());
+                    return Ok(reg.name.clone());
+                }
+                if self.links.contains(&reg.name) {
+                    return Ok(reg.name.clone());
+                }
+                Ok(name)
+            }
+            RemapType::Procfs => Ok(reg.name.clone()),
+        }
+    }
+
+    /// The descriptor that a mapping is made from.
+    pub(crate) fn for_mapping(&mut self, vma: &VmaEntry) -> Result<u64> {
+        if vma.status & status::ANON_SHARED != 0 {
+            return self.for_shared(vma);
+        }
+        let id = u32::try_from(vma.shmid).unwrap_or(u32::MAX);
+        let entry = self.entry(id)?;
+        if let Some(memfd) = &entry.memfd {
+            return self.mapped_memfd(memfd, vma.fdflags.unwrap_or(memfd.flags));
+        }
+        let reg = entry.reg.as_ref().ok_or_else(|| {
+            let cause = "the mapped file is no regular one";
+            Error::because("map file", id, cause)
+        })?;
+        self.mapped_file(reg, vma.fdflags.unwrap_or(reg.flags))
+    }
+
+    fn mapped_file(&mut self, reg: &RegFileEntry, flags: u32) -> Result<u64> {
+        let flags = flags & libc::O_ACCMODE as u32;
+        if let Some(fd) = self.mapped.get(&(reg.id, flags)) {
+            return Ok(fd.as_raw_fd() as u64);
+        }
+        let path = self.path(reg)?;
+        let fd = self.lift(regular::open(&path, reg, flags)?)?;
+        let number = fd.as_raw_fd() as u64;
+        self.mapped.insert((reg.id, flags), fd);
+        Ok(number)
+    }
+
+    fn mapped_memfd(&mut self, memfd: &MemfdFileEntry, flags: u32) -> Result<u64> {
+        if let Some(fd) = self.mapped.get(&(memfd.id, flags)) {
+            return Ok(fd.as_raw_fd() as u64);
+        }
+        let entry = MemfdFileEntry {
+            flags,
+            pos: 0,
+            ..memfd.clone()
+        };
+        let fd = self.memfds.open(self.images, &self.plan.memfds, &entry)?;
+        let fd = self.lift(fd)?;
+        let number = fd.as_raw_fd() as u64;
+        self.mapped.insert((memfd.id, flags), fd);
+        Ok(number)
+    }
+
+    fn for_shared(&mut self, vma: &VmaEntry) -> Result<u64> {
+        if let Some(fd) = self.shared.get(&vma.shmid) {
+            return Ok(fd.as_raw_fd() as u64);
+        }
+        let mappings = self.plan.tasks.iter().flat_map(|task| &task.mm.vmas);
+        let same = mappings
+            .filter(|other| other.shmid == vma.shmid && other.status & status::ANON_SHARED != 0);
+        let size = same
+            .map(|other| other.pgoff + (other.end - other.start))
+            .max()
+            .unwrap_or(0);
+        let fd = self.lift(shared_memory::restore(self.images, vma.shmid, size)?)?;
+        let number = fd.as_raw_fd() as u64;
+        self.shared.insert(vma.shmid, fd);
+        Ok(number)
+    }
+
+    /// The descriptor of the program's file.
+    pub(crate) fn for_program(&mut self, id: u32) -> Result<u64> {
+        let reg = self.entry(id)?.reg.as_ref();
+        let reg = reg.ok_or_else(|| Error::because("open program", id, "it is no regular file"))?;
+        self.mapped_file(reg, libc::O_RDONLY as u32)
+    }
+
+    /// Gives a process its own table, directories and umask.
+    pub(crate) fn place(&mut self, task: &Task, stub: &Stub) -> Result<()> {
+        if task.is_dead() {
+            return Ok(());
+        }
+        let mut tape = Tape::new(stub.arena);
+        tape.call(
+            "leave the shared table of",
+            task.pid,
+            libc::SYS_unshare,
+            &[libc::CLONE_FILES as u64],
+        );
+        self.enter_directories(task, &mut tape)?;
+        let mut numbers = Vec::new();
+        for descriptor in &task.descriptors {
+            let from = self.description(descriptor.id)? as u64;
+            let flags = if descriptor.flags & 1 != 0 {
+                libc::O_CLOEXEC as u64
+            } else {
+                0
+            };
+            let arguments = [from, u64::from(descriptor.fd), flags];
+            tape.call(
+                "place descriptor",
+                descriptor.fd,
+                libc::SYS_dup3,
+                &arguments,
+            );
+            numbers.push(descriptor.fd);
+        }
+        for descriptor in &task.descriptors {
+            let entry = self.entry(descriptor.id)?.epfd.as_ref();
+            if let Some(entry) = entry.filter(|entry| self.registered.insert(entry.id)) {
+                epoll::register(entry, descriptor.fd, &mut tape);
+            }
+        }
+        close_others(&mut numbers, &mut tape);
+        lock::restore(task, &self.plan.locks, &mut tape);
+        tape.play(&stub.injector).map(drop)
+    }
+
+    fn enter_directories(&mut self, task: &Task, tape: &mut Tape) -> Result<()> {
+        let path = |id: u32, files: &mut Self| -> Result<(String, u64)> {
+            let reg = files.entry(id)?.reg.as_ref();
+            let reg =
+                reg.ok_or_else(|| Error::because("enter directory", id, "it is no directory"))?;
+            let fd = files.mapped_file(reg, libc::O_RDONLY as u32)?;
+            Ok((reg.name.clone(), fd))
+        };
+        let (root, root_fd) = path(task.fs.root_id, self)?;
+        let (cwd, cwd_fd) = path(task.fs.cwd_id, self)?;
+        if root != "/" {
+            let here = tape.text(".");
+            tape.call("enter", &root, libc::SYS_fchdir, &[root_fd]);
+            tape.call("change root to", &root, libc::SYS_chroot, &[here]);
+        }
+        tape.call("enter", &cwd, libc::SYS_fchdir, &[cwd_fd]);
+        tape.call(
+            "set umask of",
+            task.pid,
+            libc::SYS_umask,
+            &[u64::from(task.fs.umask.unwrap_or(0o22))],
+        );
+        Ok(())
+    }
+
+    /// All processes have what they need.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.memfds.seal()?;
+        for link in self.links.drain(..) {
+            let _ = std::fs::remove_file(link);
+        }
+        self.ghosts = Ghosts::default();
+        self.open.clear();
+        self.mapped.clear();
+        self.shared.clear();
+        Ok(())
+    }
+}
+
+fn raise_limit() -> sys::Result<()> {
+    use rustix::process::{Resource, Rlimit};
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )
+}
+
+/// Closes every number that is not in the list.
+fn close_others(numbers: &mut [u32], tape: &mut Tape) {
+    numbers.sort_unstable();
+    let mut from = 0;
+    for &number in numbers.iter() {
+        if number > from {
+            tape.call(
+                "close from",
+                from,
+                libc::SYS_close_range,
+                &[u64::from(from), u64::from(number - 1), 0],
+            );
+        }
+        from = number + 1;
+    }
+    tape.call(
+        "close from",
+        from,
+        libc::SYS_close_range,
+        &[u64::from(from), u64::from(u32::MAX), 0],
+    );
+}

@@ -1,0 +1,245 @@
+//! Reads and checks the images; what follows trusts the result.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::error::{Error, Result};
+use crate::image::core::{CoreEntry, TaskKobjIdsEntry};
+use crate::image::file::{FdinfoEntry, FileEntry, FileLockEntry, RemapFilePathEntry};
+use crate::image::memory::{MemfdInodeEntry, MmEntry, VmaEntry};
+use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry};
+use crate::image::{Directory, Kind};
+use crate::memory::{PAGE, status};
+use crate::task::{ALIVE, DEAD, STOPPED};
+
+/// More tasks or mappings than this are not believed.
+const MAX_TASKS: usize = 1 << 20;
+
+/// One process of the images.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) pid: i32,
+    pub(crate) pgid: i32,
+    pub(crate) sid: i32,
+    pub(crate) children: Vec<usize>,
+    /// Thread ids, the leader's first.
+    pub(crate) threads: Vec<i32>,
+    /// One per thread.
+    pub(crate) cores: Vec<CoreEntry>,
+    pub(crate) ids: TaskKobjIdsEntry,
+    pub(crate) mm: MmEntry,
+    pub(crate) fs: FsEntry,
+    pub(crate) descriptors: Vec<FdinfoEntry>,
+}
+
+impl Task {
+    fn core(&self) -> &CoreEntry {
+        &self.cores[0]
+    }
+
+    pub(crate) fn state(&self) -> u32 {
+        self.core().tc.as_ref().map_or(ALIVE, |tc| tc.task_state)
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state() == DEAD
+    }
+
+    pub(crate) fn exit_code(&self) -> u32 {
+        self.core().tc.as_ref().map_or(0, |tc| tc.exit_code)
+    }
+
+    pub(crate) fn is_session_leader(&self) -> bool {
+        self.sid == self.pid
+    }
+}
+
+/// All that a restore needs to know, in memory.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Parents stand before their children.
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) files: HashMap<u32, FileEntry>,
+    /// By the id of the file that is remapped.
+    pub(crate) remaps: HashMap<u32, RemapFilePathEntry>,
+    pub(crate) locks: Vec<FileLockEntry>,
+    pub(crate) memfds: Vec<MemfdInodeEntry>,
+}
+
+impl Plan {
+    pub(crate) fn root(&self) -> i32 {
+        self.tasks.first().map_or(0, |task| task.pid)
+    }
+}
+
+pub(crate) fn load(images: &Directory) -> Result<Plan> {
+    let inventory: InventoryEntry = images.read_one("inventory.img", Kind::Inventory)?;
+    if inventory.img_version > 2 {
+        let cause = format!(
+            "format {} is newer than what floe knows",
+            inventory.img_version
+        );
+        return Err(Error::because("read image", "inventory.img", cause));
+    }
+    let tree: Vec<PstreeEntry> = images.read("pstree.img", Kind::Pstree)?;
+    let tasks = load_tasks(images, &inventory, &tree)?;
+    let mut files = HashMap::new();
+    for entry in images.read::<FileEntry>("files.img", Kind::Files)? {
+        let id = entry.id;
+        if files.insert(id, entry).is_some() {
+            return Err(Error::because(
+                "read image",
+                "files.img",
+                format!("file {id} is there twice"),
+            ));
+        }
+    }
+    let remaps = images.read::<RemapFilePathEntry>("remap-fpath.img", Kind::RemapFpath)?;
+    let remaps = remaps
+        .into_iter()
+        .map(|remap| (remap.orig_id, remap))
+        .collect();
+    let locks = images.read("filelocks.img", Kind::FileLocks)?;
+    let memfds = images.read("memfd.img", Kind::MemfdInode)?;
+    Ok(Plan {
+        tasks,
+        files,
+        remaps,
+        locks,
+        memfds,
+    })
+}
+
+fn load_tasks(
+    images: &Directory,
+    inventory: &InventoryEntry,
+    tree: &[PstreeEntry],
+) -> Result<Vec<Task>> {
+    let damaged = |cause: String| Error::because("read image", "pstree.img", cause);
+    if tree.is_empty() || tree.len() > MAX_TASKS {
+        return Err(damaged(format!("{} processes", tree.len())));
+    }
+    let mut order: HashMap<u32, usize> = HashMap::new();
+    let mut seen = HashSet::new();
+    let mut tasks: Vec<Task> = Vec::new();
+    for entry in tree {
+        for id in entry.threads.iter().copied() {
+            if id == 0 || id > i32::MAX as u32 || !seen.insert(id) {
+                return Err(damaged(format!("thread {id} is impossible or there twice")));
+            }
+        }
+        let parent = match (entry.ppid, tasks.is_empty()) {
+            (_, true) => None,
+            (ppid, false) => {
+                let parent = order.get(&ppid).copied();
+                Some(
+                    parent
+                        .ok_or_else(|| damaged(format!("process {} has no parent", entry.pid)))?,
+                )
+            }
+        };
+        let task = load_task(images, inventory, entry)?;
+        if let Some(parent) = parent {
+            let own = tasks.len();
+            tasks[parent].children.push(own);
+        }
+        order.insert(entry.pid, tasks.len());
+        tasks.push(task);
+    }
+    Ok(tasks)
+}
+
+fn load_task(images: &Directory, inventory: &InventoryEntry, entry: &PstreeEntry) -> Result<Task> {
+    let pid = entry.pid;
+    let mut threads: Vec<i32> = entry.threads.iter().map(|tid| *tid as i32).collect();
+    if !threads.contains(&(pid as i32)) {
+        threads.insert(0, pid as i32);
+    }
+    threads.sort_by_key(|tid| *tid != pid as i32);
+    let mut task = Task {
+        pid: pid as i32,
+        pgid: entry.pgid as i32,
+        sid: entry.sid as i32,
+        children: Vec::new(),
+        threads,
+        cores: vec![images.read_one(&format!("core-{pid}.img"), Kind::Core)?],
+        ids: TaskKobjIdsEntry::default(),
+        mm: MmEntry::default(),
+        fs: FsEntry::default(),
+        descriptors: Vec::new(),
+    };
+    let known = [ALIVE, DEAD, STOPPED];
+    if !known.contains(&task.state()) {
+        let cause = format!(
+            "process {pid} is in state {}, which floe does not know",
+            task.state()
+        );
+        return Err(Error::because(
+            "read image",
+            format!("core-{pid}.img"),
+            cause,
+        ));
+    }
+    if task.is_dead() {
+        task.threads.truncate(1);
+        return Ok(task);
+    }
+    for tid in &task.threads[1..] {
+        task.cores
+            .push(images.read_one(&format!("core-{tid}.img"), Kind::Core)?);
+    }
+    task.ids = images.read_one(&format!("ids-{pid}.img"), Kind::Ids)?;
+    check_namespaces(inventory, &task)?;
+    task.mm = images.read_one(&format!("mm-{pid}.img"), Kind::Mm)?;
+    check_mappings(pid, &task.mm.vmas)?;
+    task.fs = images.read_one(&format!("fs-{pid}.img"), Kind::Fs)?;
+    task.descriptors = images.read(&format!("fdinfo-{}.img", task.ids.files_id), Kind::Fdinfo)?;
+    check_descriptors(&task)?;
+    Ok(task)
+}
+
+fn check_namespaces(inventory: &InventoryEntry, task: &Task) -> Result<()> {
+    let Some(root) = &inventory.root_ids else {
+        return Ok(());
+    };
+    let own = &task.ids;
+    for (name, here, there) in [
+        ("pid", root.pid_ns_id, own.pid_ns_id),
+        ("net", root.net_ns_id, own.net_ns_id),
+        ("ipc", root.ipc_ns_id, own.ipc_ns_id),
+        ("uts", root.uts_ns_id, own.uts_ns_id),
+        ("mnt", root.mnt_ns_id, own.mnt_ns_id),
+        ("user", root.user_ns_id, own.user_ns_id),
+    ] {
+        if there.is_some() && here != there {
+            let cause = format!("it has a {name} namespace of its own, which is not supported yet");
+            return Err(Error::because("restore process", task.pid, cause));
+        }
+    }
+    Ok(())
+}
+
+fn check_mappings(pid: u32, vmas: &[VmaEntry]) -> Result<()> {
+    let mut end = 0;
+    for vma in vmas.iter().filter(|vma| vma.status & status::VSYSCALL == 0) {
+        let aligned = vma.start.is_multiple_of(PAGE) && vma.end.is_multiple_of(PAGE);
+        let sane = vma.start >= end && vma.start < vma.end && vma.end <= crate::arch::TASK_SIZE;
+        if !aligned || !sane {
+            let cause = format!("mapping {:x}-{:x} is impossible", vma.start, vma.end);
+            return Err(Error::because("read image", format!("mm-{pid}.img"), cause));
+        }
+        end = vma.end;
+    }
+    Ok(())
+}
+
+fn check_descriptors(task: &Task) -> Result<()> {
+    let mut seen = HashSet::new();
+    for descriptor in &task.descriptors {
+        if descriptor.fd > 1 << 24 || !seen.insert(descriptor.fd) {
+            let name = format!("fdinfo-{}.img", task.ids.files_id);
+            let cause = format!("descriptor {} is impossible or there twice", descriptor.fd);
+            return Err(Error::because("read image", name, cause));
+        }
+    }
+    Ok(())
+}

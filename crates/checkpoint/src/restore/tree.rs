@@ -1,0 +1,365 @@
+//! Processes with their pids, sessions and groups, as stopped copies of the engine.
+//!
+//! Problem: a session is inherited at birth or founded by its leader, so children must be born at
+//! the right moment. Solution: each process first makes the children that need the session it was
+//! born in, then founds its own if it leads one, then makes the others.
+
+use rustix::process::Pid;
+use sys::ptrace::{self, Event, Options};
+use sys::stub_process::{self, CloneArguments};
+
+use super::RestoreOptions;
+use super::load::{Plan, Task};
+use crate::error::{Context, Error, Result};
+use crate::freeze::wait_until_stopped;
+use crate::inject::{self, Injector};
+use crate::procfs;
+use crate::tape::Arena;
+use crate::task::STOPPED;
+
+const SCRATCH: u64 = 4096;
+const ALL_SIGNALS: u64 = !0;
+
+/// A stopped process in the making.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    pub(crate) pid: Pid,
+    /// Calls from the leader.
+    pub(crate) injector: Injector,
+    /// Calls from each thread but the leader, in the order of the images.
+    pub(crate) threads: Vec<Injector>,
+    pub(crate) arena: Arena,
+    pub(crate) dead: bool,
+}
+
+/// All of them, in the order of [`Plan::tasks`]. Dropping it kills them.
+#[derive(Debug)]
+pub(crate) struct Forest {
+    pub(crate) stubs: Vec<Stub>,
+    /// What [`Stub`]s have in common: the engine's memory.
+    scratch: u64,
+    used: Vec<(u64, u64)>,
+    spawned: Vec<Pid>,
+    released: bool,
+}
+
+impl Drop for Forest {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        for pid in &self.spawned {
+            let _ = rustix::process::kill_process(*pid, rustix::process::Signal::KILL);
+        }
+        for pid in self.spawned.iter().rev() {
+            while let Ok(Event::Stopped { .. }) = ptrace::wait(*pid) {}
+        }
+    }
+}
+
+/// Makes the whole tree.
+pub(crate) fn spawn(plan: &Plan, options: &RestoreOptions) -> Result<Forest> {
+    let root = &plan.tasks[0];
+    check_root(root, options)?;
+    let pid = pid_of(root.pid)?;
+    let sibling = if options.sibling {
+        libc::CLONE_PARENT as u64
+    } else {
+        0
+    };
+    spawn_root(pid, libc::CLONE_FILES as u64 | sibling)?;
+    let mut forest = Forest {
+        stubs: Vec::new(),
+        scratch: 0,
+        used: Vec::new(),
+        spawned: vec![pid],
+        released: false,
+    };
+    let follow = Options {
+        exit_kill: true,
+        follow_clones: true,
+        suspend_seccomp: false,
+    };
+    ptrace::seize(pid, follow).during("stop process", pid)?;
+    ptrace::interrupt(pid).during("stop process", pid)?;
+    wait_until_stopped(pid)?;
+    ptrace::set_signal_mask(pid, ALL_SIGNALS).during("block signals of", pid)?;
+    let injector = inject::injector_of(pid)?;
+    unregister_rseq(&injector)?;
+    forest.scratch = injector.map_scratch(SCRATCH)?;
+    forest.used = procfs::plain_mappings(pid)?
+        .iter()
+        .map(|mapping| (mapping.start, mapping.end))
+        .collect();
+    let mut made: Vec<Option<Stub>> = plan.tasks.iter().map(|_| None).collect();
+    grow(plan, 0, injector, &mut forest, &mut made)?;
+    forest.stubs = made.into_iter().flatten().collect();
+    Ok(forest)
+}
+
+/// A pid that no process has can still be taken as a group or session, by processes that were
+/// killed and whose new parent has not reaped them yet: that passes.
+fn spawn_root(pid: Pid, flags: u64) -> Result<()> {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match stub_process::spawn(pid, flags) {
+            Ok(_) => return Ok(()),
+            Err(sys::Errno::EXIST) if std::time::Instant::now() < deadline && !is_alive(pid) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            Err(errno) => return Err(Error::kernel("create process", pid, errno)),
+        }
+    }
+}
+
+fn is_alive(pid: Pid) -> bool {
+    procfs::Stat::of(pid).is_ok_and(|stat| stat.state != 'Z')
+}
+
+fn check_root(root: &Task, options: &RestoreOptions) -> Result<()> {
+    let own = rustix::process::getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get());
+    if root.sid != root.pid && !options.shell_job && root.sid != own {
+        let cause = "its session was not dumped; say it is a shell job (--shell-job)";
+        return Err(Error::because("restore process", root.pid, cause));
+    }
+    if root.is_dead() {
+        return Err(Error::because(
+            "restore process",
+            root.pid,
+            "the root of the tree has ended",
+        ));
+    }
+    Ok(())
+}
+
+fn pid_of(number: i32) -> Result<Pid> {
+    Pid::from_raw(number)
+        .ok_or_else(|| Error::because("create process", number, "it is no process id"))
+}
+
+/// The kernel kills a task whose registered area vanishes.
+fn unregister_rseq(injector: &Injector) -> Result<()> {
+    let Ok(found) = ptrace::rseq_configuration(injector.thread) else {
+        return Ok(());
+    };
+    if found.address == 0 {
+        return Ok(());
+    }
+    let arguments = [
+        found.address,
+        u64::from(found.size),
+        1,
+        u64::from(found.signature),
+        0,
+        0,
+    ];
+    injector
+        .call("unregister the rseq area of", libc::SYS_rseq, arguments)
+        .map(drop)
+}
+
+/// Turns the stub into task `at` with all its descendants.
+fn grow(
+    plan: &Plan,
+    at: usize,
+    injector: Injector,
+    forest: &mut Forest,
+    made: &mut [Option<Stub>],
+) -> Result<()> {
+    let task = &plan.tasks[at];
+    let (before, after): (Vec<usize>, Vec<usize>) =
+        task.children.iter().copied().partition(|child| {
+            task.is_session_leader()
+                && birth_session(plan, *child).is_some_and(|session| session != task.pid)
+        });
+    for child in before {
+        grow_child(plan, child, &injector, forest, made)?;
+    }
+    if task.is_session_leader() {
+        injector.call("create a session for", libc::SYS_setsid, [0; 6])?;
+    }
+    for child in after {
+        grow_child(plan, child, &injector, forest, made)?;
+    }
+    let own = task
+        .mm
+        .vmas
+        .iter()
+        .map(|vma| (vma.start, vma.end.min(crate::arch::TASK_SIZE)));
+    let own = own.filter(|(start, end)| start < end);
+    let arena = Arena::find(forest.used.iter().copied().chain(own))
+        .ok_or_else(|| Error::because("restore process", task.pid, "its memory leaves no room"))?;
+    let pid = pid_of(task.pid)?;
+    made[at] = Some(Stub {
+        pid,
+        injector,
+        threads: Vec::new(),
+        arena,
+        dead: task.is_dead(),
+    });
+    Ok(())
+}
+
+fn grow_child(
+    plan: &Plan,
+    child: usize,
+    parent: &Injector,
+    forest: &mut Forest,
+    made: &mut [Option<Stub>],
+) -> Result<()> {
+    let pid = plan.tasks[child].pid;
+    let injector = clone_stopped(
+        parent,
+        pid,
+        libc::CLONE_FILES as u64,
+        libc::SIGCHLD as u64,
+        forest.scratch,
+    )?;
+    forest.spawned.push(injector.thread);
+    grow(plan, child, injector, forest, made)
+}
+
+/// The session that a task must be born in; `None`: any will do.
+fn birth_session(plan: &Plan, at: usize) -> Option<i32> {
+    let task = &plan.tasks[at];
+    if !task.is_session_leader() {
+        return Some(task.sid);
+    }
+    let needs = |child: &usize| birth_session(plan, *child).filter(|session| *session != task.pid);
+    task.children.iter().find_map(needs)
+}
+
+/// Makes `parent` clone a task with this id; it is stopped when this returns.
+pub(crate) fn clone_stopped(
+    parent: &Injector,
+    id: i32,
+    flags: u64,
+    exit_signal: u64,
+    scratch: u64,
+) -> Result<Injector> {
+    let arguments = CloneArguments {
+        flags,
+        exit_signal,
+        set_tid: scratch + 512,
+        set_tid_size: 1,
+        ..CloneArguments::default()
+    };
+    let bytes = arguments.bytes();
+    let about = |errno| Error::kernel("create task", id, errno);
+    sys::process_memory::write_all(parent.thread, scratch, &bytes).map_err(about)?;
+    sys::process_memory::write_all(parent.thread, scratch + 512, &id.to_ne_bytes())
+        .map_err(about)?;
+    let call = [scratch, bytes.len() as u64, 0, 0, 0, 0];
+    parent.try_call(libc::SYS_clone3, call)?.map_err(about)?;
+    let child = pid_of(id)?;
+    wait_until_stopped(child)?;
+    ptrace::set_signal_mask(child, ALL_SIGNALS).map_err(about)?;
+    Ok(Injector {
+        thread: child,
+        gadget: parent.gadget,
+        base: parent.base.clone(),
+    })
+}
+
+/// Gives every process its group: first the leaders, then the members.
+pub(crate) fn join_groups(plan: &Plan, forest: &Forest) -> Result<()> {
+    let pairs = || plan.tasks.iter().zip(&forest.stubs);
+    for (task, stub) in
+        pairs().filter(|(task, _)| task.pgid == task.pid && !task.is_session_leader())
+    {
+        stub.injector
+            .call("create a group for", libc::SYS_setpgid, [0; 6])
+            .map(drop)
+            .map_err(|error| Error::because("create group", task.pgid, error.to_string()))?;
+    }
+    for (task, stub) in pairs().filter(|(task, _)| task.pgid != task.pid) {
+        let inside = plan.tasks.iter().any(|other| other.pid == task.pgid);
+        let current =
+            rustix::process::getpgid(Some(stub.pid)).during("ask for the group of", stub.pid)?;
+        if current.as_raw_nonzero().get() == task.pgid {
+            continue;
+        }
+        let arguments = [0, task.pgid as u64, 0, 0, 0, 0];
+        match stub.injector.try_call(libc::SYS_setpgid, arguments)? {
+            Ok(_) => {}
+            // A group of the shell that is not there any more: the caller's own takes its place.
+            Err(_) if !inside => {}
+            Err(errno) => return Err(Error::kernel("join group", task.pgid, errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Lets the processes die that the images know as zombies.
+pub(crate) fn end_the_dead(plan: &Plan, forest: &Forest) -> Result<()> {
+    for (task, stub) in plan
+        .tasks
+        .iter()
+        .zip(&forest.stubs)
+        .rev()
+        .filter(|(task, _)| task.is_dead())
+    {
+        let about = |errno| Error::kernel("end process", task.pid, errno);
+        let signal = (task.exit_code() & 0x7f) as i32;
+        if signal == 0 {
+            let status = u64::from(task.exit_code() >> 8);
+            let registers = &stub.injector.base;
+            let call = registers.with_call(
+                stub.injector.gadget,
+                libc::SYS_exit_group,
+                [status, 0, 0, 0, 0, 0],
+            );
+            call.install(stub.pid).map_err(about)?;
+            ptrace::resume(stub.pid, 0).map_err(about)?;
+        } else {
+            die_of(stub, signal)?;
+        }
+        while let Event::Stopped { .. } = ptrace::wait(stub.pid).map_err(about)? {
+            ptrace::resume(stub.pid, signal).map_err(about)?;
+        }
+    }
+    Ok(())
+}
+
+fn die_of(stub: &Stub, signal: i32) -> Result<()> {
+    let about = |errno| Error::kernel("end process", stub.pid, errno);
+    let wanted = rustix::process::Signal::from_named_raw(signal)
+        .ok_or_else(|| Error::because("end process", stub.pid, format!("no signal {signal}")))?;
+    // The copy of the engine ignores what the engine ignores.
+    let arguments = [signal as u64, 0, 0, 8, 0, 0];
+    stub.injector
+        .try_call(libc::SYS_rt_sigaction, arguments)?
+        .ok();
+    ptrace::set_signal_mask(stub.pid, 0).map_err(about)?;
+    rustix::process::kill_process(stub.pid, wanted).map_err(about)?;
+    ptrace::resume(stub.pid, 0).map_err(about)
+}
+
+impl Forest {
+    /// Lets everything run: the point of no return.
+    pub(crate) fn release(mut self, plan: &Plan) -> Result<()> {
+        let quiet = Options::default();
+        for stub in self.stubs.iter().filter(|stub| !stub.dead) {
+            for thread in stub.threads.iter().chain([&stub.injector]) {
+                ptrace::set_options(thread.thread, quiet)
+                    .during("release thread", thread.thread)?;
+            }
+        }
+        self.released = true;
+        for (task, stub) in plan
+            .tasks
+            .iter()
+            .zip(&self.stubs)
+            .filter(|(_, stub)| !stub.dead)
+        {
+            if task.state() == STOPPED {
+                let _ = rustix::process::kill_process(stub.pid, rustix::process::Signal::STOP);
+            }
+            for thread in stub.threads.iter().chain([&stub.injector]) {
+                let _ = ptrace::detach(thread.thread, 0);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Memory that processes share without a file that has a name: anonymous shared mappings.
+//!
+//! Identity is the inode behind the mapping; the content is dumped once, through
+//! `/proc/PID/map_files`. At a restore the engine makes the object, fills it, and every process
+//! maps it from a descriptor.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use rustix::fs::SeekFrom;
+use rustix::process::Pid;
+
+use crate::dump::Dump;
+use crate::error::{Context, Error, Result};
+use crate::image::memory::{PagemapEntry, PagemapHead, VmaEntry};
+use crate::image::{Directory, Kind, Writer};
+use crate::memory::{PAGE, PE_PRESENT, status};
+use crate::pages::PageSource;
+use crate::procfs::Mapping;
+
+/// Whether the mapping is anonymous shared memory (`/dev/zero (deleted)` on the kernel's own tmpfs).
+pub(crate) fn is_shared_memory(mapping: &Mapping) -> bool {
+    mapping.shared && mapping.name == "/dev/zero (deleted)" && mapping.device.0 == 0
+}
+
+/// A shared object that was seen in a mapping.
+#[derive(Debug)]
+pub(crate) struct SharedObject {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) id: u64,
+}
+
+/// Fills `vma`, and dumps the object if it is new.
+pub(crate) fn dump_mapping(
+    pid: Pid,
+    mapping: &Mapping,
+    vma: &mut VmaEntry,
+    dump: &mut Dump<'_>,
+) -> Result<()> {
+    vma.status |= status::ANON_SHARED;
+    vma.flags |= libc::MAP_ANONYMOUS as u32;
+    let path = format!(
+        "/proc/{pid}/map_files/{:x}-{:x}",
+        mapping.start, mapping.end
+    );
+    let file = File::open(&path).during("open", &path)?;
+    vma.shmid = dump_object(&file, dump)?;
+    Ok(())
+}
+
+/// Writes the pages of a shared object unless they are written; returns its id.
+pub(crate) fn dump_object(file: &File, dump: &mut Dump<'_>) -> Result<u64> {
+    let about = file.metadata().during("read", "shared memory")?;
+    let (device, inode) = (about.dev(), about.ino());
+    let same = |object: &&SharedObject| (object.device, object.inode) == (device, inode);
+    if let Some(object) = dump.shared_objects.iter().find(same) {
+        return Ok(object.id);
+    }
+    let id = dump.shared_objects.len() as u64 + 1;
+    dump.shared_objects.push(SharedObject { device, inode, id });
+    write_content(file, about.len(), &format!("pagemap-shmem-{id}.img"), dump)?;
+    Ok(id)
+}
+
+fn write_content(file: &File, size: u64, name: &str, dump: &mut Dump<'_>) -> Result<()> {
+    let mut sink = dump.page_sink()?;
+    let mut writer = Writer::new(name, Kind::Pagemap);
+    writer.entry(&PagemapHead {
+        pages_id: sink.id(),
+    });
+    for (start, end) in data_ranges(file, size)? {
+        let nr_pages = Some((end - start).div_ceil(PAGE));
+        let flags = Some(PE_PRESENT);
+        writer.entry(&PagemapEntry {
+            vaddr: start,
+            nr_pages,
+            flags,
+            ..PagemapEntry::default()
+        });
+        let mut at = start;
+        while at < end {
+            let mut bytes = vec![0; (end - at).min(1 << 20).next_multiple_of(PAGE) as usize];
+            let mut got = 0;
+            while got < bytes.len() {
+                match file
+                    .read_at(&mut bytes[got..], at + got as u64)
+                    .during("read", "shared memory")?
+                {
+                    0 => break,
+                    more => got += more,
+                }
+            }
+            sink.add_bytes(&bytes)?;
+            at += bytes.len() as u64;
+        }
+    }
+    dump.statistics.shared_pages_written += sink.finish()?;
+    writer.save(dump.images)
+}
+
+/// The parts of a file that hold data, in whole pages.
+pub(crate) fn data_ranges(file: &File, size: u64) -> Result<Vec<(u64, u64)>> {
+    let mut ranges = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(sys::Errno::NXIO) => break,
+            Err(errno) => return Err(Error::kernel("find data in", "shared memory", errno)),
+        };
+        let end = rustix::fs::seek(file, SeekFrom::Hole(start))
+            .during("find data in", "shared memory")?;
+        ranges.push((start & !(PAGE - 1), end.min(size.next_multiple_of(PAGE))));
+        at = end;
+    }
+    Ok(ranges)
+}
+
+/// Makes the shared object `id` of at least `size` bytes, with its content.
+pub(crate) fn restore(images: &Directory, id: u64, size: u64) -> Result<OwnedFd> {
+    let fd = sys::shared_memory::create(size).during("create shared memory", id)?;
+    fill(images, id, &fd)?;
+    Ok(fd)
+}
+
+/// Copies the pages of shared object `id` into `target`.
+pub(crate) fn fill(images: &Directory, id: u64, target: &OwnedFd) -> Result<()> {
+    let Some(source) = PageSource::open(images, &format!("shmem-{id}"))? else {
+        return Ok(());
+    };
+    for run in &source.runs {
+        let (mut from, mut to) = (run.offset, run.address);
+        let mut left = run.length;
+        while left > 0 {
+            let mut bytes = vec![0; left.min(1 << 20) as usize];
+            source
+                .file
+                .read_exact_at(&mut bytes, from)
+                .during("read pages of shared memory", id)?;
+            let put = rustix::io::pwrite(target, &bytes, to).during("fill shared memory", id)?;
+            if put == 0 {
+                return Err(Error::because(
+                    "fill shared memory",
+                    id,
+                    "it takes no more bytes",
+                ));
+            }
+            from += put as u64;
+            to += put as u64;
+            left -= put as u64;
+        }
+    }
+    Ok(())
+}
