@@ -160,23 +160,29 @@ pub fn delete(root: &Path, id: &ContainerId, force: Force) -> Result<Vec<Error>>
             "cannot delete container `{id}` that is not stopped: {status}"
         )));
     }
-    // Both are read before the files go.
-    let state = query::state(root, id).map(query::State::into_state);
-    let config = record::read_config(root, id);
+    let hooks = if record.late_hooks {
+        late_hooks(root, id)
+    } else {
+        None
+    };
     end_processes(&record)?;
     groups::remove(&record)?;
     directory.remove()?;
-    match (config, state) {
-        (Ok(config), Ok(state)) if !config.hooks.poststop.is_empty() => {
-            let state = spec::State {
-                status: spec::Status::Stopped,
-                pid: 0,
-                ..state
-            };
-            Ok(hooks::run_all("poststop", &config.hooks.poststop, &state))
-        }
-        _ => Ok(Vec::new()),
-    }
+    Ok(hooks.map_or_else(Vec::new, |(hooks, state)| {
+        hooks::run_all("poststop", &hooks, &state)
+    }))
+}
+
+/// The hooks that run when the container is gone, and what they are told. Read before its files go.
+fn late_hooks(root: &Path, id: &ContainerId) -> Option<(Vec<spec::Hook>, spec::State)> {
+    let config = record::read_config(root, id).ok()?;
+    let state = query::state(root, id).ok()?.into_state();
+    let state = spec::State {
+        status: spec::Status::Stopped,
+        pid: 0,
+        ..state
+    };
+    Some((config.hooks.poststop, state))
 }
 
 /// Kills what is left: the first process, and whoever shares its groups but not its pid namespace.

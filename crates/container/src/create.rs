@@ -143,6 +143,7 @@ fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
             .then(|| plan.linux().cgroups_path.clone().unwrap_or_default()),
         owner: rustix::process::geteuid().as_raw(),
         inner_group: plan.inner_group(),
+        late_hooks: !plan.spec.hooks.poststart.is_empty() || !plan.spec.hooks.poststop.is_empty(),
         ..Record::default()
     }
 }

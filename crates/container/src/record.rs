@@ -48,6 +48,9 @@ pub(crate) struct Record {
     /// Where systemd makes the groups: `cgroupsPath` as it was given, or empty.
     pub(crate) systemd_unit: Option<String>,
     pub(crate) owner: u32,
+    /// Whether the configuration has `poststart` or `poststop` hooks: `start` and `delete` read it
+    /// again only then.
+    pub(crate) late_hooks: bool,
     /// The processes are in a group below the one that has the limits.
     pub(crate) inner_group: bool,
 }

@@ -40,10 +40,11 @@ pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<Error>> {
         Some(Message::Failed { text }) => return Err(Error::plain(text)),
         Some(other) => return Err(Error::plain(format!("received {other:?}"))),
     }
-    let config = record::read_config(root, id)?;
-    if config.hooks.poststart.is_empty() {
+    let late_hooks = record::read(root, id)?.is_some_and(|record| record.late_hooks);
+    if !late_hooks {
         return Ok(Vec::new());
     }
+    let config = record::read_config(root, id)?;
     let state = query::state(root, id)?;
     Ok(hooks::run_all(
         "poststart",
