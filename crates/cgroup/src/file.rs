@@ -1,9 +1,9 @@
 //! Files of a cgroup file system: small, read and written whole, in as few calls as can be.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, open, openat};
 use sys::Errno;
 
 use crate::error::{Error, Result};
@@ -29,13 +29,29 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 pub(crate) fn read_bytes(path: &Path) -> sys::Result<Vec<u8>> {
-    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_all(&open(
+        path,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+pub(crate) fn read_bytes_at(directory: BorrowedFd<'_>, name: &str) -> sys::Result<Vec<u8>> {
+    read_all(&openat(
+        directory,
+        name,
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn read_all(file: &OwnedFd) -> sys::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(4096);
     loop {
         if bytes.spare_capacity_mut().is_empty() {
             bytes.reserve(bytes.len());
         }
-        match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+        match rustix::io::read(file, rustix::buffer::spare_capacity(&mut bytes)) {
             Ok(0) => return Ok(bytes),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),

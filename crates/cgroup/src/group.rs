@@ -7,6 +7,7 @@ mod devices;
 mod freezer;
 mod processes;
 mod remove;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -588,3 +588,37 @@ fn every_layout_that_this_host_can_show() {
         assert!(output.status.success(), "{name}: {text}");
     }
 }
+
+/// A container makes groups that no path reaches, with a process at the bottom.
+#[test]
+fn groups_too_deep_for_a_path_are_killed_and_removed() {
+    let Some(mut fixture) = Fixture::new("deep") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    let at = fixture
+        .group
+        .paths()
+        .remove("")
+        .or_else(|| fixture.group.paths().remove("devices"));
+    let name = "d".repeat(250);
+    let script = "cd \"$0\" || exit 1; n=$1; i=0; while [ $i -lt 40 ]; do mkdir $n && cd -P $n || exit 1; \
+                  i=$((i+1)); done; echo 0 > cgroup.procs && exec sleep 1000";
+    let child = Command::new("bash")
+        .args(["-c", script])
+        .arg(at.unwrap())
+        .arg(name)
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    fixture.children.push(child);
+    let until = Instant::now() + Duration::from_secs(20);
+    while fixture.group.procs_recursive().unwrap().is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(fixture.group.procs_recursive().unwrap(), [pid]);
+    fixture.group.kill(Signal::KILL).unwrap();
+    fixture.children[0].wait().unwrap();
+    fixture.group.remove().unwrap();
+    assert!(!fixture.group.exists());
+}

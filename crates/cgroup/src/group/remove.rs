@@ -1,12 +1,14 @@
 //! Removing a group with everything that its processes made below it.
 
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, unlinkat};
 use sys::Errno;
 
-use super::Group;
-use super::processes::children;
+use super::{Group, tree};
 use crate::error::{Error, Result};
 
 /// How long processes that were killed may take to leave the group.
@@ -42,16 +44,30 @@ fn remove_patiently(path: &Path, deadline: Instant) -> Result<()> {
 
 /// One attempt; groups below are looked for only when the kernel says that there is something.
 fn remove_tree(path: &Path) -> Result<()> {
+    let fails = |errno| Error::kernel("remove group", path, errno);
     match rustix::fs::rmdir(path) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::BUSY | Errno::NOTEMPTY) => {}
-        Err(errno) => return Err(Error::kernel("remove group", path, errno)),
+        Err(errno) => return Err(fails(errno)),
     }
-    let groups = children(path)?;
-    let errors = groups.iter().filter_map(|group| remove_tree(group).err());
-    Error::all(errors.collect())?;
+    tree::walk(path, &mut Remover).map_err(fails)?;
     match rustix::fs::rmdir(path) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Error::kernel("remove group", path, errno)),
+        Err(errno) => Err(fails(errno)),
+    }
+}
+
+struct Remover;
+
+impl tree::Visitor for Remover {
+    fn enter(&mut self, _: BorrowedFd<'_>) -> sys::Result<()> {
+        Ok(())
+    }
+
+    fn leave(&mut self, parent: BorrowedFd<'_>, name: &CString) -> sys::Result<()> {
+        match unlinkat(parent, name.as_c_str(), AtFlags::REMOVEDIR) {
+            Err(Errno::NOENT) => Ok(()),
+            result => result,
+        }
     }
 }
