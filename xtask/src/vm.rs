@@ -172,7 +172,7 @@ fn conf(options: &Options, shares: &[Share], kernel: &Kernel) -> Result<Conf> {
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         ),
         ("HOME".to_owned(), "/root".to_owned()),
-        ("TMPDIR".to_owned(), "/run/tmp".to_owned()),
+        ("TMPDIR".to_owned(), guest::TEMPORARY.to_owned()),
         ("FLOE_TEST_SLOWNESS".to_owned(), "8".to_owned()),
         ("FLOE_VM_RESULT".to_owned(), guest::RESULT.to_owned()),
     ];

@@ -24,7 +24,7 @@ struct Fixture {
 impl Fixture {
     fn new(name: &str, user: bool) -> Option<Self> {
         if !booted() || !rustix::process::geteuid().is_root() {
-            println!("SKIP: systemd does not manage this host, or not root");
+            println!("ELSEWHERE: systemd does not manage this host, or not root");
             return None;
         }
         let id = format!("{}-{name}", std::process::id());

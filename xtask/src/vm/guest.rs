@@ -22,6 +22,8 @@ use std::process::{Command, ExitCode, Stdio};
 pub(crate) const SELF: &str = "/run/floe-vm/xtask";
 /// Where the command may leave a result for the host.
 pub(crate) const RESULT: &str = "/run/floe-vm/result";
+/// The guest's `$TMPDIR`.
+pub(crate) const TEMPORARY: &str = "/var/tmp";
 const CONF: &str = "/floe-vm/conf.json";
 const BUSYBOX: &str = "/run/floe-vm/busybox";
 const GROUPS: &str = "/sys/fs/cgroup";
@@ -166,10 +168,9 @@ pub(crate) fn second() -> Result<ExitCode> {
     if getpid() == Pid::INIT {
         prepare(conf.layout)?;
     }
-    fs::create_dir_all("/run/tmp")?;
-    std::os::unix::fs::chown("/run/tmp", Some(0), Some(0))?;
-    let everyone = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o1777);
-    fs::set_permissions("/run/tmp", everyone)?;
+    // Room for files on something other than the overlay, on which no overlay can stack; not below /run,
+    // which tests of engines cover with one of their own.
+    attach("tmpfs", "tmpfs", TEMPORARY, "mode=1777")?;
     // The kernel calls it as modprobe; busybox goes by that name.
     symlink(BUSYBOX, "/run/floe-vm/modprobe")?;
     fs::write("/proc/sys/kernel/modprobe", "/run/floe-vm/modprobe")?;
