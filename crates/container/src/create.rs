@@ -121,6 +121,10 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
     )?;
     prepare::intel_rdt(&plan.linux())?;
     warnings.extend(prepare::missing_capabilities(&plan));
+    if !plan.namespaces.makes(Kind::Mount) && !plan.mounts.is_empty() {
+        let text = "mounts: not made, for the container has no mount namespace of its own";
+        warnings.push(text.to_owned());
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(&plan.rootfs, flags, Mode::empty())
         .during(|| format!("root.path: open `{}`", plan.rootfs.display()))?;

@@ -61,9 +61,8 @@ fn overwrite_joiner(seconds: u64) -> io::Result<()> {
     while Instant::now() < end {
         for pid in (2..64).filter(|pid| *pid != own) {
             let link = format!("/proc/{pid}/exe");
-            let of_runtime = |link: &str| {
-                fs::read_link(link).is_ok_and(|path| !path.ends_with("payload"))
-            };
+            let of_runtime =
+                |link: &str| fs::read_link(link).is_ok_and(|path| !path.ends_with("payload"));
             if !of_runtime(&link) {
                 continue;
             }
