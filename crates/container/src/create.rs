@@ -121,6 +121,10 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
     )?;
     prepare::intel_rdt(&plan.linux())?;
     warnings.extend(prepare::missing_capabilities(&plan));
+    if !plan.namespaces.makes(Kind::Mount) && !plan.mounts.is_empty() {
+        let text = "mounts: not made, for the container has no mount namespace of its own";
+        warnings.push(text.to_owned());
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(&plan.rootfs, flags, Mode::empty())
         .during(|| format!("root.path: open `{}`", plan.rootfs.display()))?;
@@ -149,6 +153,11 @@ fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
 }
 
 /// Makes groups and process, and leads the process to where it waits.
+///
+/// Problem: Linux 6.18 compares how often the *caller's* group was killed (`cgroup.kill`) with how
+/// often the new process's was, and kills a process that is born in a group by `CLONE_INTO_CGROUP`
+/// if the numbers differ. They do below a group that outlived a kill. Such a process dies before
+/// its first instruction, so it has run no hook: a second one is born beside the group and moved.
 fn make(
     plan: &Plan,
     groups: &mut Groups<'_>,
@@ -156,6 +165,40 @@ fn make(
     console: Option<OwnedFd>,
 ) -> Result<Child> {
     groups.before()?;
+    let birthplace = groups.birthplace()?;
+    let first = console.as_ref().map(OwnedFd::try_clone).transpose();
+    let first = first.map_err(|error| Error::new("duplicate the console socket", error))?;
+    match attempt(plan, groups, directory, first, birthplace.as_ref()) {
+        Err(failure) if failure.stillborn => {
+            attempt(plan, groups, directory, console, None).map_err(|failure| failure.error)
+        }
+        other => other.map_err(|failure| failure.error),
+    }
+}
+
+/// Why there is no process.
+struct Failure {
+    error: Error,
+    /// It was killed before it said a word.
+    stillborn: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure {
+            error,
+            stillborn: false,
+        }
+    }
+}
+
+fn attempt(
+    plan: &Plan,
+    groups: &mut Groups<'_>,
+    directory: &Directory,
+    console: Option<OwnedFd>,
+    birthplace: Option<&OwnedFd>,
+) -> std::result::Result<Child, Failure> {
     let inherited = Inherited {
         start: Some(listen_for_start(directory.path())?),
         console,
@@ -165,23 +208,43 @@ fn make(
     };
     let join = Join::Files(prepare::namespace_files(&plan.namespaces)?);
     let (ours, theirs) = sys::message::pair().during(|| "make a socket pair")?;
-    let birthplace = groups.birthplace()?;
     let order = Launch {
         flags: plan.namespaces.clone_flags(),
         join: &join,
-        group: birthplace.as_ref().map(AsFd::as_fd),
+        group: birthplace.map(AsFd::as_fd),
         set_tid: &[],
     };
     let child = launch(&order, &ours, theirs, |socket| {
         let view = (groups.layout(), groups.process());
         init::run(Init::new(plan, view, socket, inherited))
     })?;
-    let led = lead(plan, groups, &child, &ours);
-    if led.is_err() {
-        // The groups' kill reaches it only once it is in them.
-        let _gone = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
-    }
-    led.map(|()| child)
+    let mut hooks_ran = false;
+    let Err(error) = lead(plan, groups, &child, &ours, &mut hooks_ran) else {
+        return Ok(child);
+    };
+    let stillborn = child.in_group && !hooks_ran && was_killed(&child);
+    // The groups' kill reaches it only once it is in them.
+    let _gone = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+    Err(Failure { error, stillborn })
+}
+
+/// Whether somebody's SIGKILL ended the process, or ends it just now.
+fn was_killed(child: &Child) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+    let mut ends = [PollFd::new(&child.pidfd, PollFlags::IN)];
+    let moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+    let _in_time = poll(&mut ends, Some(&moment));
+    let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(child.pidfd.as_fd()), peek);
+    let signal = status
+        .ok()
+        .flatten()
+        .and_then(|status| status.terminating_signal());
+    signal == Some(Signal::KILL.as_raw())
 }
 
 /// The socket at which the process waits. It is bound through the directory's descriptor, for the
@@ -192,6 +255,11 @@ fn listen_for_start(directory: &Path) -> Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .during(during)?;
     let address = start_address(directory)?;
+    // A first attempt may have left one.
+    match rustix::fs::unlink(directory.join(START_SOCKET)) {
+        Ok(()) | Err(sys::Errno::NOENT) => {}
+        Err(errno) => return Err(errno).during(during),
+    }
     bind(&socket, &address.0).during(during)?;
     listen(&socket, 1).during(during)?;
     Ok(socket)
@@ -212,7 +280,13 @@ pub(crate) fn start_address(directory: &Path) -> Result<(SocketAddrUnix, OwnedFd
 pub(crate) const START_SOCKET: &str = "start.sock";
 
 /// The runtime's part while the process sets itself up.
-fn lead(plan: &Plan, groups: &mut Groups<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
+fn lead(
+    plan: &Plan,
+    groups: &mut Groups<'_>,
+    child: &Child,
+    socket: &OwnedFd,
+    hooks_ran: &mut bool,
+) -> Result<()> {
     groups.attach(child)?;
     let linux = plan.linux();
     if plan.namespaces.makes(Kind::User) {
@@ -226,6 +300,7 @@ fn lead(plan: &Plan, groups: &mut Groups<'_>, child: &Child, socket: &OwnedFd) -
     let runtime_hooks = &plan.spec.hooks;
     if !runtime_hooks.prestart.is_empty() || !runtime_hooks.create_runtime.is_empty() {
         protocol::expect(socket, &Message::Mounted)?;
+        *hooks_ran = true;
         // For `prestart` the container counts as created (config.md: "after the `start` operation
         // is called"), though like all peers we call it from `create`.
         let state = hooks::state(plan, spec::Status::Created, pid);

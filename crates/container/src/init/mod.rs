@@ -100,7 +100,8 @@ const CREATE: &[(&str, Step)] = &[
     ("", security::compile_filter),
 ];
 
-/// The same where the mount namespace is another's: its file systems are not ours to change.
+/// The same where the mount namespace is another's or the host's: its file systems are not ours to
+/// change.
 const CREATE_IN_MOUNTS: &[(&str, Step)] = &[
     ("wait for the runtime", wait_for_parent),
     ("become root of the user namespace", namespace::become_root),
@@ -187,10 +188,10 @@ impl<'a> Init<'a> {
 
 /// Runs the process to its exec. It never returns: what goes wrong is told to whoever waits.
 pub(crate) fn run(mut init: Init<'_>) -> ! {
-    let steps = if init.plan.namespaces.joins(sys::namespace::Kind::Mount) {
-        CREATE_IN_MOUNTS
-    } else {
+    let steps = if init.plan.namespaces.makes(sys::namespace::Kind::Mount) {
         CREATE
+    } else {
+        CREATE_IN_MOUNTS
     };
     if let Err(error) = walk(steps, &mut init) {
         fail(&init.socket, &error);

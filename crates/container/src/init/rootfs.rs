@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use sys::mount::{Attributes, Scope, attribute};
+use sys::namespace::Kind;
 
 use super::Init;
 use crate::error::{During, Error, Result};
@@ -130,8 +131,22 @@ pub(super) fn finish(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The root of a container that was joined.
+/// The root in a mount namespace that this process did not make.
+///
+/// In a running container's it is the namespace's own. Where the configuration joins one, or has
+/// none, nothing may be mounted or pivoted in what is another's: the root only changes for this
+/// process, and keeps in nobody who may chroot.
 pub(super) fn open_joined(init: &mut Init<'_>) -> Result<()> {
+    let namespaces = &init.plan.namespaces;
+    if !namespaces.makes(Kind::Mount) {
+        let path = &init.plan.rootfs;
+        match rustix::process::chroot(path) {
+            Ok(()) => rustix::process::chdir("/").during(|| "change directory to `/`")?,
+            // The joined namespace shows another tree: that is what it was joined for.
+            Err(sys::Errno::NOENT) if namespaces.joins(Kind::Mount) => {}
+            Err(errno) => return Err(errno).during(|| format!("chroot `{}`", path.display())),
+        }
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     init.root = Some(rustix::fs::open("/", flags, Mode::empty()).during(|| "open")?);
     Ok(())

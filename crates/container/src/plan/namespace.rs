@@ -39,11 +39,6 @@ impl Namespaces {
                 (None, _) => {}
             }
         }
-        if !plan.has(Kind::Mount) {
-            return Err(Error::plain(
-                "linux.namespaces: a `mount` namespace is required",
-            ));
-        }
         Ok(plan)
     }
 
@@ -129,9 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn twice_or_without_mount_is_refused() {
-        use spec::NamespaceKind::{Mount, Pid};
+    fn twice_is_refused() {
+        use spec::NamespaceKind::Mount;
         assert!(Namespaces::plan(&[entry(Mount, None), entry(Mount, None)]).is_err());
-        assert!(Namespaces::plan(&[entry(Pid, None)]).is_err());
     }
 }
