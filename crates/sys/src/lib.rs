@@ -9,6 +9,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod credentials;
 pub mod errno;
 pub mod exec;
 pub mod fd;

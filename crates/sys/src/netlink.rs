@@ -159,9 +159,7 @@ fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     let body = bytes.get(HEADER..length)?;
-    let after = bytes
-        .get(length.next_multiple_of(4)..)
-        .unwrap_or_default();
+    let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     Some((kind, body, after))
 }
 

@@ -76,8 +76,7 @@ pub(super) fn devices(init: &mut Init<'_>) -> Result<()> {
             sys::netlink::add_address(name, address)
                 .during(|| format!("linux.netDevices: give `{name}` its address"))?;
         }
-        sys::netlink::device_up(name)
-            .during(|| format!("linux.netDevices: bring `{name}` up"))?;
+        sys::netlink::device_up(name).during(|| format!("linux.netDevices: bring `{name}` up"))?;
     }
     Ok(())
 }

@@ -465,7 +465,10 @@ impl Machine {
 
     fn close_streams(&mut self) {
         self.close_streams_input();
-        for mut output in [self.output.take(), self.errors.take()].into_iter().flatten() {
+        for mut output in [self.output.take(), self.errors.take()]
+            .into_iter()
+            .flatten()
+        {
             let _ = output.set(&self.epoll, EventFlags::empty());
         }
         self.clients
