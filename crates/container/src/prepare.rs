@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::Pid;
 use sys::clone::{Clone, Side, clone};
+use sys::mount::{Attributes, Scope};
 use sys::namespace::Kind;
 use sys::process::Limit;
 
@@ -56,6 +57,13 @@ fn prepare_source(
     scope: sys::mount::Scope,
 ) -> Result<OwnedFd> {
     let mount = steps::bind_source(source, scope)?;
+    // The copy was made in the host's mount namespace, and is a peer of what it was made of: what
+    // the container mounts below it would appear on the host.
+    let slave = Attributes {
+        propagation: crate::plan::mount::MS_SLAVE,
+        ..Attributes::default()
+    };
+    sys::mount::set_attributes(&mount, &slave, Scope::Tree).during(|| "make it a slave")?;
     if let Some(map) = &step.id_map {
         let namespace = mapping_namespace(plan, map)?;
         sys::mount::set_id_map(&mount, namespace.as_fd(), map.scope).during(|| "map the ids")?;

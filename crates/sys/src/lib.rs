@@ -10,6 +10,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod cpu;
+pub mod credentials;
 pub mod errno;
 pub mod event_files;
 pub mod exec;

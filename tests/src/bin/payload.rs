@@ -11,6 +11,8 @@
 
 #[path = "payload/attack.rs"]
 mod attack;
+#[path = "../payload_kernel.rs"]
+mod kernel;
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -77,7 +79,9 @@ fn run(words: &[&str]) -> io::Result<()> {
             use std::os::unix::process::CommandExt as _;
             Err(Command::new(program).args(args).exec())
         }
-        words => look(words).unwrap_or_else(|| change(words)),
+        words => look(words)
+            .or_else(|| kernel::verb(words))
+            .unwrap_or_else(|| change(words)),
     }
 }
 

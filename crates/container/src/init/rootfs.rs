@@ -37,14 +37,15 @@ pub(super) fn attach(init: &mut Init<'_>) -> Result<()> {
         propagation: crate::plan::mount::MS_PRIVATE,
         ..Attributes::default()
     };
-    // Mounts of the container must not propagate to copies of its root on the host.
-    let shared = init
+    // By now it is at most a slave of the host's. It stays one where the container's root is to
+    // follow what the host mounts there later.
+    let follows = init
         .plan
         .linux()
         .rootfs_propagation
         .as_deref()
-        .is_some_and(|word| word.ends_with("shared"));
-    if !shared {
+        .is_some_and(|word| word.ends_with("shared") || word.ends_with("slave"));
+    if !follows {
         sys::mount::set_attributes(&tree, &private, Scope::One).during(|| named("make private"))?;
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -77,12 +78,8 @@ pub(super) fn change(init: &mut Init<'_>) -> Result<()> {
     // With both arguments the same directory the old root ends on top of the new one, and there is
     // no need for a directory to put it (pivot_root(2), NOTES).
     rustix::process::pivot_root(".", ".").during(|| "pivot_root")?;
-    // The unmount below must not reach the host.
-    mount_change(
-        ".",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )
-    .during(|| "make the old root slave")?;
+    // The unmount cannot reach the host: its mounts were cut off by [`stop_propagation`]. It follows
+    // the mounts stacked on ".", as mount(2) would not: that would change the new root.
     unmount(".", UnmountFlags::DETACH).during(|| "unmount the old root")?;
     rustix::process::chdir("/").during(|| "change directory to `/`")
 }
