@@ -29,7 +29,7 @@ pub(crate) fn verb(words: &[&str]) -> Option<io::Result<()>> {
         }
         ["key-read", serial] => number(serial).and_then(key_read),
         ["shm-write", key, text] => number(key).and_then(|key| {
-            let segment = sys::shared_memory::create(key, 4096)?;
+            let segment = sys::sysv_shm::create(key, 4096)?;
             Ok(segment.write(text.as_bytes())?)
         }),
         ["shm-read", key, length] => shm_read(key, length),
@@ -93,7 +93,7 @@ fn key_read(serial: i32) -> io::Result<()> {
 
 fn shm_read(key: &str, length: &str) -> io::Result<()> {
     let mut buffer = vec![0; number(length)?];
-    sys::shared_memory::find(number(key)?)?.read(&mut buffer)?;
+    sys::sysv_shm::find(number(key)?)?.read(&mut buffer)?;
     say(&String::from_utf8_lossy(&buffer))
 }
 
