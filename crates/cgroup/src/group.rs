@@ -326,7 +326,7 @@ impl Group {
     }
 
     /// The values that decide about the order of writes, read only where the order matters.
-    fn current(&self, places: &Places, resources: &Resources) -> Result<Current> {
+    pub(crate) fn current(&self, places: &Places, resources: &Resources) -> Result<Current> {
         let mut current = Current::default();
         for (wanted, place, name) in plan::needed(places, resources) {
             let Some(directory) = self.at(place) else {
@@ -411,3 +411,7 @@ fn delegated(hierarchy: &Hierarchy) -> Option<PathBuf> {
         .or(candidates.first())
         .map(|found| found.to_path_buf())
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -82,7 +82,7 @@ impl Systemd {
         extra: &[(String, String)],
     ) -> Result<Group> {
         let mut all = properties::of_unit(unit, pid.as_raw_nonzero().get().unsigned_abs());
-        all.extend(limits(layout, resources)?);
+        all.extend(limits(layout, resources, &Current::default())?);
         for (name, value) in extra {
             let value = properties::parse(value)
                 .ok_or_else(|| Error::text("set unit property", name, "cannot read its value"))?;
@@ -146,7 +146,10 @@ impl Systemd {
     /// # Errors
     /// The unit does not run, or a value is refused.
     pub fn update(&mut self, unit: &Unit, layout: &Layout, resources: &Resources) -> Result<()> {
-        let limits = limits(layout, resources)?;
+        let current = self
+            .group(unit, layout)?
+            .current(&layout.places(), resources)?;
+        let limits = limits(layout, resources, &current)?;
         if limits.is_empty() {
             return Ok(());
         }
@@ -199,8 +202,12 @@ impl Systemd {
     }
 }
 
-fn limits(layout: &Layout, resources: &Resources) -> Result<Vec<(String, Value)>> {
-    let plan = plan::plan(&layout.places(), resources, &Current::default())?;
+fn limits(
+    layout: &Layout,
+    resources: &Resources,
+    current: &Current,
+) -> Result<Vec<(String, Value)>> {
+    let plan = plan::plan(&layout.places(), resources, current)?;
     let mut all = properties::of_plan(&plan);
     if !resources.devices.is_empty() {
         let names = crate::file::read_optional(Path::new("/proc/devices"))?.unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sys::Errno;
@@ -36,6 +36,32 @@ impl Group {
         self.v1
             .iter()
             .try_for_each(|directory| self.attach_to(directory, pid))
+    }
+
+    /// Like [`Group::attach`], for a process that joins a running container. On v2 a group whose
+    /// processes went into groups below it, as a container's own systemd moves them, takes no
+    /// process itself (`EBUSY`): the new one then goes where the container's first process is.
+    ///
+    /// # Errors
+    /// As [`Group::attach`].
+    pub fn attach_beside(&self, pid: Pid, first: Pid) -> Result<()> {
+        self.attach_v1(pid)?;
+        let Some(v2) = &self.v2 else { return Ok(()) };
+        let Err(error) = self.attach_to(v2, pid) else {
+            return Ok(());
+        };
+        if !matches!(error.errno(), Some(Errno::BUSY | Errno::OPNOTSUPP)) {
+            return Err(error);
+        }
+        let table = format!("/proc/{}/cgroup", first.as_raw_nonzero());
+        let Ok(text) = file::read(Path::new(&table)) else {
+            return Err(error);
+        };
+        let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+        match own.and_then(|own| below(&v2.path, Path::new(own))) {
+            Some(path) => self.attach_to(&Directory { path, ..v2.clone() }, pid),
+            None => Err(error),
+        }
     }
 
     fn attach_to(&self, directory: &Directory, pid: Pid) -> Result<()> {
@@ -164,6 +190,27 @@ impl Group {
     }
 }
 
+/// The directory of a process's group below `group`, where `own` is the process's group from the
+/// root of the hierarchy, and `group` a path through a mount point that we need not know: its
+/// longest tail that `own` begins with is the group's name.
+fn below(group: &Path, own: &Path) -> Option<PathBuf> {
+    let own = own.strip_prefix("/").ok()?;
+    if own.components().any(|part| part == Component::ParentDir) {
+        return None;
+    }
+    let tails = group
+        .ancestors()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev();
+    let names = tails.filter_map(|mount_point| group.strip_prefix(mount_point).ok());
+    let rest = names
+        .into_iter()
+        .find_map(|name| own.strip_prefix(name).ok())?;
+    Some(group.join(rest))
+}
+
 fn list(path: &Path, pids: &mut BTreeSet<i32>) -> Result<()> {
     match file::read_bytes(&path.join("cgroup.procs")) {
         Ok(text) => {
@@ -207,4 +254,34 @@ fn take(list: &[u8], pids: &mut BTreeSet<i32>) {
     let list = String::from_utf8_lossy(list);
     let numbers = list.lines().filter_map(|line| line.parse().ok());
     pids.extend(numbers.filter(|pid: &i32| *pid > 0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_below_a_group_is_found_without_the_mount_point() {
+        for (group, own, expected) in [
+            (
+                "/sys/fs/cgroup/floe/a",
+                "/floe/a/init.scope",
+                Some("/sys/fs/cgroup/floe/a/init.scope"),
+            ),
+            (
+                "/sys/fs/cgroup/floe/a",
+                "/floe/a",
+                Some("/sys/fs/cgroup/floe/a"),
+            ),
+            // The mount shows a part of the hierarchy only, or names repeat.
+            ("/cg/a", "/a/b", Some("/cg/a/b")),
+            ("/a/a/a", "/a/a/b", Some("/a/a/a/b")),
+            ("/cg/floe/a", "/floe/b", None),
+            ("/cg/floe/a", "/../floe/a/b", None),
+            ("/cg/floe/a", "/floe/a/../../x", None),
+        ] {
+            let found = below(Path::new(group), Path::new(own));
+            assert_eq!(found.as_deref(), expected.map(Path::new), "{group} {own}");
+        }
+    }
 }
