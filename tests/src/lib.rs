@@ -18,6 +18,7 @@
 pub mod bundle;
 pub mod container;
 pub mod engine;
+pub mod floe;
 pub mod host;
 pub mod leftovers;
 pub mod pages;
@@ -25,6 +26,7 @@ pub mod runtime;
 
 pub use bundle::Bundle;
 pub use container::Container;
+pub use floe::Floe;
 pub use runtime::{Outcome, Runtime};
 
 use std::time::{Duration, Instant};

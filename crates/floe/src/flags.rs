@@ -37,11 +37,7 @@ pub(crate) struct CreateFlags {
     pub(crate) life: LifeFlags,
 
     /// Program and arguments
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<String>,
 }
 

@@ -114,35 +114,10 @@ pub(crate) fn signal(text: &str) -> Result<i32> {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some(number) = SIGNALS.iter().position(|known| *known == name) {
-        return Ok(i32::try_from(number)? + 1);
-    }
-    let real_time = match name.strip_prefix("RTMIN") {
-        Some("") => Some(34),
-        Some(more) => more
-            .strip_prefix('+')
-            .and_then(|n| n.parse::<i32>().ok())
-            .map(|n| 34 + n),
-        None => match name.strip_prefix("RTMAX") {
-            Some("") => Some(64),
-            Some(less) => less
-                .strip_prefix('-')
-                .and_then(|n| n.parse::<i32>().ok())
-                .map(|n| 64 - n),
-            None => None,
-        },
-    };
-    real_time
-        .filter(|number| (34..=sys::signal::MAX).contains(number))
+    sys::signal::number(name)
+        .filter(|number| (1..=sys::signal::MAX).contains(number))
         .ok_or_else(|| anyhow!("no signal is called `{text}`"))
 }
-
-/// Names of signals 1 to 31, in order (signal(7), x86 and ARM).
-const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
 
 /// `--detach-keys`: `ctrl-p,ctrl-q` or plain letters, as the bytes a terminal sends.
 ///

@@ -20,11 +20,9 @@ pub(crate) fn main(arguments: &[OsString]) -> Result<u8, String> {
     };
     let signals = sys::signal::block_to_fd(None).map_err(|errno| told("block signals", errno))?;
     // A group of its own: the terminal's signals reach it directly, not through us as well.
-    let child = match Command::new(&program[0])
-        .args(&program[1..])
-        .process_group(0)
-        .spawn()
-    {
+    let mut command = Command::new(&program[0]);
+    command.args(&program[1..]).process_group(0);
+    let child = match sys::child::unblock_signals(&mut command).spawn() {
         Ok(child) => Pid::from_child(&child),
         Err(error) => {
             let code = if error.kind() == std::io::ErrorKind::NotFound {

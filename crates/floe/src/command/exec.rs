@@ -54,12 +54,7 @@ pub(crate) struct Flags {
     #[arg(value_name = "CONTAINER")]
     container: String,
     /// Program and arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<String>,
 }
 

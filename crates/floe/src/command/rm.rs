@@ -93,11 +93,8 @@ fn end_monitor(store: &Store, container: &Container, word: Word) -> Result<()> {
     }
     // It has clients that do not read, perhaps: the second request to end leaves them.
     for _ in 0..3 {
-        for _ in 0..200 {
-            if !container.is_held() {
-                return Ok(());
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        if container.wait_released() {
+            return Ok(());
         }
         if let Some(monitor) = container.monitor().and_then(Pid::from_raw) {
             // It may have ended just now.

@@ -66,11 +66,17 @@ pub(super) fn detached(store: &Store, container: &Container, runtime: &Runtime) 
 fn launched(store: &Store, container: &Container, runtime: &Runtime) -> Result<Session> {
     let _lock = container.lock()?;
     let state = container.state_locked(store)?;
-    if state.word.is_live() || container.is_held() {
+    if state.word.is_live() {
         bail!(
             "container `{}` is {}",
             container.record.name,
             state.word.name()
+        );
+    }
+    if !container.wait_released() {
+        bail!(
+            "container `{}` is being started or ended",
+            container.record.name
         );
     }
     launch(store, container, runtime)?;

@@ -244,6 +244,18 @@ impl Container {
         flock(&fd, FlockOperation::NonBlockingLockShared).is_err()
     }
 
+    /// Waits until the monitor of an ended container is gone; whether it is.
+    #[must_use]
+    pub(crate) fn wait_released(&self) -> bool {
+        (0..200).any(|_| {
+            let released = !self.is_held();
+            if !released {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            released
+        })
+    }
+
     fn is_paused(&self) -> bool {
         self.run_dir.join(PAUSED).exists()
     }

@@ -208,6 +208,7 @@ impl Machine {
         let remover = self.options.remove_with.take().map(|floe| {
             let mut command = Command::new(floe);
             command.args(["rm", "--ended", &self.options.id]);
+            sys::child::unblock_signals(&mut command);
             command
         });
         (code, remover)

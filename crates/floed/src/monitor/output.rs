@@ -36,10 +36,16 @@ impl Log {
     /// Writes a piece of output. A full disk must not stop the container, so the caller may
     /// ignore the error.
     pub(super) fn write(&mut self, stream: Stream, data: &[u8]) -> io::Result<()> {
+        let time = Moment::now().to_string();
         self.text.clear();
-        format(&mut self.text, &Moment::now().to_string(), stream, data);
-        if self.size > 0 && self.size + self.text.len() as u64 > self.limit {
-            self.rotate()?;
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            let before = self.text.len();
+            format(&mut self.text, &time, stream, piece);
+            if self.size + self.text.len() as u64 > self.limit && self.size + before as u64 > 0 {
+                self.file.write_all(&self.text[..before])?;
+                self.text.drain(..before);
+                self.rotate()?;
+            }
         }
         self.file.write_all(&self.text)?;
         self.size += self.text.len() as u64;

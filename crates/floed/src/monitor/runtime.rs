@@ -106,6 +106,8 @@ fn subcommand(options: &Options, name: &str) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    // Ours are blocked, and the container's first process would inherit that.
+    sys::child::unblock_signals(&mut command);
     command
 }
 

@@ -28,11 +28,7 @@ pub(crate) struct Flags {
     #[arg(value_name = "TARGET")]
     target: String,
     /// Program and arguments; a shell if not given
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<String>,
 }
 

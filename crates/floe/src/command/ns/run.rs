@@ -22,12 +22,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "CONTAINER")]
     r#in: Option<String>,
     /// Program and arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<String>,
 }
 
