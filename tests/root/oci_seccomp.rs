@@ -143,6 +143,10 @@ fn notifying(bundle: Bundle) -> (Bundle, UnixListener) {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the agent answers while the container runs"
+)]
 fn an_agent_answers_calls() {
     for no_new_privileges in [true, false] {
         for (answer, printed) in [
@@ -173,6 +177,10 @@ fn an_agent_answers_calls() {
 
 /// A process that joins later has a listener of its own.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the agent answers while the container runs"
+)]
 fn an_agent_answers_calls_of_exec() {
     let (bundle, listener) = notifying(Bundle::new().args(["signal-wait"]));
     let container = Container::new(bundle);

@@ -38,6 +38,13 @@ pub(crate) fn verb(words: &[&str]) -> Option<io::Result<()>> {
         ["chmod", path, mode] => u32::from_str_radix(mode, 8)
             .map_err(io::Error::other)
             .and_then(|mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))),
+        ["kill-self", signal] => number(signal).and_then(|signal: i32| {
+            let signal = sys::signal::from_number(signal).ok_or(io::ErrorKind::InvalidInput)?;
+            Ok(rustix::process::kill_process(
+                rustix::process::getpid(),
+                signal,
+            )?)
+        }),
         ["scheduling"] => scheduling(),
         ["tty-is-controlling"] => std::fs::File::open("/dev/tty").map(drop),
         _ => return None,

@@ -359,15 +359,22 @@ pub(crate) enum Refused {
 
 /// Parses a command line.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Flags, Refused> {
+    let command = Flags::command();
     // The version flag needs no command, which clap would ask for.
-    let first = arguments.get(1).and_then(|argument| argument.to_str());
-    if matches!(first, Some("--version" | "-v")) {
+    let is_command = |argument: &&OsString| {
+        command
+            .get_subcommands()
+            .any(|one| *argument == one.get_name())
+    };
+    let mut before = arguments
+        .iter()
+        .skip(1)
+        .take_while(|argument| !is_command(argument));
+    if before.any(|argument| argument == "--version" || argument == "-v") {
         return Err(Refused::Version);
     }
     let clap = |error| Refused::Clap(Box::new(error));
-    let matches = Flags::command()
-        .try_get_matches_from(arguments)
-        .map_err(clap)?;
+    let matches = command.try_get_matches_from(arguments).map_err(clap)?;
     Flags::from_arg_matches(&matches).map_err(clap)
 }
 
