@@ -34,6 +34,7 @@ pub mod scheduling;
 pub mod seccomp;
 pub mod shared_memory;
 pub mod signal;
+pub mod socket;
 pub mod stub_process;
 pub mod tape;
 pub mod task;
