@@ -1,13 +1,15 @@
 //! Dump of a process tree: a list of steps (docs/design/dump.md).
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
 use crate::error::{Error, Result};
 use crate::files::pipe::PipeData;
-use crate::files::{self, FileTable};
+use crate::files::socket::Queues;
+use crate::files::{self, FileTable, tcp, unix_socket};
 use crate::freeze::{FrozenTree, Process, State};
 use crate::ids::{Ids, TaskIds};
 use crate::image::core::TaskKobjIdsEntry;
@@ -52,6 +54,8 @@ pub struct DumpOptions {
     pub file_locks: bool,
     /// Dump established TCP connections; without it they are an error.
     pub tcp_established: bool,
+    /// An unlinked file that takes more bytes on disk than this is an error; `None` = no limit.
+    pub ghost_limit: Option<u64>,
     /// Sockets whose peer is outside the tree are allowed.
     pub external_unix_sockets: bool,
     /// For tests: fail at the step with this number.
@@ -89,6 +93,13 @@ pub(crate) struct Dump<'a> {
     pub(crate) locks: Vec<(u32, FileLockEntry)>,
     pub(crate) temporary_links: Vec<String>,
     pub(crate) pipe_data: PipeData,
+    pub(crate) queues: Queues,
+    /// By inode; `None` until one is met.
+    pub(crate) unix_sockets: Option<HashMap<u32, unix_socket::Info>>,
+    /// TCP sockets in repair mode.
+    pub(crate) repaired: Vec<OwnedFd>,
+    /// Files met in flight, open in the engine so that they can be recognized.
+    pub(crate) in_flight: Vec<OwnedFd>,
     /// With device and inode.
     pub(crate) memfds: Vec<((u64, u64), MemfdInodeEntry)>,
     pub(crate) shared_objects: Vec<SharedObject>,
@@ -108,6 +119,10 @@ impl<'a> Dump<'a> {
             locks: Vec::new(),
             temporary_links: Vec::new(),
             pipe_data: PipeData::default(),
+            queues: Queues::default(),
+            unix_sockets: None,
+            repaired: Vec::new(),
+            in_flight: Vec::new(),
             memfds: Vec::new(),
             shared_objects: Vec::new(),
             statistics: DumpStatistics::default(),
@@ -144,6 +159,9 @@ pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics>
     dump.statistics.freezing = started.elapsed();
     let frozen = Instant::now();
     let result = dump_stopped(&mut tree, &mut dump);
+    if result.is_err() || options.afterwards != Afterwards::Kill {
+        dump.repaired.iter().for_each(tcp::resume);
+    }
     if result.is_err() {
         for link in &dump.temporary_links {
             let _ = std::fs::remove_file(link);
@@ -341,6 +359,8 @@ fn tree_entry(process: &Process, tree: &FrozenTree) -> PstreeEntry {
 }
 
 fn write_files(dump: &mut Dump<'_>) -> Result<()> {
+    unix_socket::resolve_peers(dump)?;
+    std::mem::take(&mut dump.queues).save(dump.images)?;
     dump.images
         .write::<FileEntry>("files.img", Kind::Files, &dump.files.entries)?;
     std::mem::take(&mut dump.pipe_data).save(dump.images)?;

@@ -191,6 +191,13 @@ impl Drop for FrozenTree {
             for thread in &process.threads {
                 let _ = thread.registers.install(thread.tid);
                 let _ = ptrace::set_signal_mask(thread.tid, thread.mask);
+                // Only in this kind of stop does the kernel see that an interrupted call is to be
+                // made again.
+                let _ = ptrace::interrupt(thread.tid);
+                let _ = ptrace::resume(thread.tid, 0);
+                let _ = wait_until_stopped(thread.tid);
+            }
+            for thread in &process.threads {
                 let _ = ptrace::detach(thread.tid, 0);
             }
         }

@@ -2,7 +2,11 @@
 //!
 //! Problem: much of a process can only be asked or changed from inside. Solution: point the
 //! stopped thread at a system call instruction that its memory holds already (every vdso has one),
-//! step once, read the result. No code is written, and the thread's own registers come back last.
+//! let it run to the exit of that call, read the result. No code is written, and the thread's own
+//! registers come back last.
+//!
+//! Rejected: single-stepping. The trap after the step is a forced SIGTRAP, and where the thread
+//! blocks or ignores that signal the kernel resets its handler.
 
 use rustix::process::Pid;
 use sys::Errno;
@@ -54,31 +58,35 @@ impl Injector {
             .during(what, format!("process {}", self.thread))
     }
 
-    /// Makes one call that creates a task; returns its id. The task is traced and stops by itself.
     fn raw_call(&self, number: i64, arguments: [u64; 6]) -> Result<i64> {
         let about = |errno| Error::kernel("make a system call in", self.thread, errno);
         let registers = self.base.with_call(self.gadget, number, arguments);
         registers.install(self.thread).map_err(about)?;
-        ptrace::step(self.thread).map_err(about)?;
+        // The entry of the call, then its exit.
+        for _ in 0..2 {
+            self.run_to_syscall_stop(number)?;
+        }
+        Ok(Registers::of(self.thread).map_err(about)?.result())
+    }
+
+    fn run_to_syscall_stop(&self, number: i64) -> Result<()> {
+        let about = |errno| Error::kernel("make a system call in", self.thread, errno);
         loop {
+            ptrace::resume_to_syscall(self.thread).map_err(about)?;
             match ptrace::wait(self.thread).map_err(about)? {
                 Event::Stopped {
-                    signal: libc::SIGTRAP,
+                    signal: ptrace::SYSCALL_STOP,
                     event: 0,
-                } => break,
+                } => return Ok(()),
                 Event::Stopped {
                     event: EVENT_FORK | EVENT_VFORK | EVENT_CLONE | EVENT_STOP,
                     ..
-                } => {
-                    ptrace::step(self.thread).map_err(about)?;
-                }
+                } => {}
                 // Everything that can be blocked is; a SIGSTOP from outside is sent again later.
                 Event::Stopped {
                     signal: libc::SIGSTOP,
                     ..
-                } => {
-                    ptrace::step(self.thread).map_err(about)?;
-                }
+                } => {}
                 Event::Stopped { signal, .. } => {
                     let cause = format!("it got signal {signal} meanwhile (call {number})");
                     return Err(Error::because("make a system call in", self.thread, cause));
@@ -86,7 +94,6 @@ impl Injector {
                 Event::Exited(_) | Event::Killed(_) => return Err(about(Errno::SRCH)),
             }
         }
-        Ok(Registers::of(self.thread).map_err(about)?.result())
     }
 
     /// Maps `length` bytes of scratch memory wherever there is room.

@@ -30,6 +30,8 @@ pub(crate) mod status {
     pub(crate) const MEMFD: u32 = 1 << 14;
 }
 
+/// Since Linux 6.11; in place of MAP_PRIVATE, but images have both.
+pub(crate) const MAP_DROPPABLE: i32 = 8;
 const PE_LAZY: u32 = 1 << 1;
 pub(crate) const PE_PRESENT: u32 = 1 << 2;
 pub(crate) const PAGE: u64 = 4096;
@@ -138,6 +140,7 @@ fn classify(pid: Pid, mapping: &Mapping, dump: &mut Dump<'_>) -> Result<VmaEntry
         ("lo", libc::MAP_LOCKED),
         ("nr", libc::MAP_NORESERVE),
         ("ht", libc::MAP_HUGETLB),
+        ("dp", MAP_DROPPABLE),
     ] {
         if mapping.has(flag) {
             vma.flags |= bit as u32;
@@ -204,6 +207,10 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
 /// Whether a mapping has pages that belong to nobody else.
 fn has_private_pages(vma: &VmaEntry) -> bool {
     let special = status::VVAR | status::VSYSCALL;
+    // Droppable memory may vanish at any time: it does.
+    if vma.flags & MAP_DROPPABLE as u32 != 0 {
+        return false;
+    }
     vma.flags & libc::MAP_PRIVATE as u32 != 0 && vma.status & special == 0
 }
 

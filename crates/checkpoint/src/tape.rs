@@ -10,6 +10,7 @@ use sys::ptrace::{self, Event};
 use sys::tape::{END, ENTRY_SIZE, STOP_ON_ERROR};
 
 const PAGE: u64 = 4096;
+const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
 /// Room for the loop, the entries and their data, each in a third.
 pub(crate) const ARENA_SIZE: u64 = 3 << 28;
 
@@ -149,6 +150,9 @@ impl Tape {
             .base
             .with_tape(self.arena.code(), self.arena.entries());
         registers.install(thread).map_err(about)?;
+        // The loop ends in a trap, and the kernel resets the handler of a forced signal that is
+        // blocked.
+        ptrace::set_signal_mask(thread, ALL_BUT_TRAP).map_err(about)?;
         ptrace::resume(thread, 0).map_err(about)?;
         loop {
             match ptrace::wait(thread).map_err(about)? {
@@ -170,6 +174,7 @@ impl Tape {
                 Event::Exited(_) | Event::Killed(_) => return Err(about(Errno::SRCH)),
             }
         }
+        ptrace::set_signal_mask(thread, !0).map_err(about)?;
         let mut back = vec![0; entries.len()];
         sys::process_memory::read_exact(thread, self.arena.entries(), &mut back).map_err(about)?;
         self.results(&back)
@@ -220,6 +225,20 @@ impl Tape {
         }
         Ok(())
     }
+}
+
+/// Places bytes in the arena for calls that are injected one by one; returns their address.
+pub(crate) fn place(injector: &Injector, arena: Arena, bytes: &[u8]) -> Result<u64> {
+    let length = (bytes.len() as u64).next_multiple_of(PAGE);
+    map(
+        injector,
+        arena.data(),
+        length,
+        libc::PROT_READ | libc::PROT_WRITE,
+    )?;
+    sys::process_memory::write_all(injector.thread, arena.data(), bytes)
+        .during("write arguments into", injector.thread)?;
+    Ok(arena.data())
 }
 
 fn map(injector: &Injector, address: u64, length: u64, protection: i32) -> Result<()> {

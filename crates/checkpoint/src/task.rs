@@ -229,7 +229,8 @@ fn dump_thread(pid: Pid, thread: &Thread, remote: &Remote<'_>, core: &mut CoreEn
     let (futex_rla, futex_rla_len) =
         sys::task::robust_list(tid).during("ask for the robust list of", tid)?;
     let own = ptrace::pending_signals(tid, Queue::Thread).during("read signals of", tid)?;
-    let (sched_policy, sched_prio) = (stat.policy, stat.rt_priority);
+    let sched_policy = sys::task::scheduling_policy(tid).during("ask for the policy of", tid)?;
+    let sched_prio = stat.rt_priority;
     core.thread_core = Some(ThreadCoreEntry {
         futex_rla,
         futex_rla_len,

@@ -73,6 +73,7 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             link_remap: options.has("link-remap"),
             file_locks: options.has("file-locks"),
             tcp_established: options.has("tcp-established"),
+            ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
             fail_at: None,
         },
@@ -82,6 +83,29 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
         statistics.pages_written, statistics.frozen
     ));
     Ok(())
+}
+
+/// Bytes, with a suffix K, M or G; criu's default is a mebibyte.
+fn ghost_limit(options: &Options) -> Result<u64> {
+    let Some(text) = options.value("ghost-limit") else {
+        return Ok(1 << 20);
+    };
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[number.len()..]
+        .chars()
+        .next()
+        .map(|c| c.to_ascii_uppercase())
+    {
+        None => 0,
+        Some('K') => 10,
+        Some('M') => 20,
+        Some('G') => 30,
+        Some(_) => bail!("read options: `{text}`: it is no size"),
+    };
+    let number: u64 = number
+        .parse()
+        .with_context(|| format!("read options: `{text}`"))?;
+    Ok(number.saturating_mul(1 << shift))
 }
 
 fn restore(options: &Options, log: &mut Log) -> Result<ExitCode> {

@@ -150,7 +150,7 @@ const FLAGS: &[Flag] = &[
         "ghost-limit",
         None,
         Takes::Value,
-        "ignored: unlinked files of any size are dumped",
+        "largest unlinked file that is dumped",
     ),
     flag(
         "ghost-fiemap",

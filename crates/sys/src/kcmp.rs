@@ -23,25 +23,25 @@ pub enum Kind {
     SemaphoreUndo,
 }
 
-/// Whether descriptor `number` of `task` is the file that is registered as `registered` in its epoll
-/// set `set` (since Linux 4.13).
+/// A registration in an epoll set, as the kernel reads it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The set's descriptor.
+    pub set: u32,
+    /// The number that the file had when it was registered.
+    pub number: u32,
+    /// Which one, of several under the same number.
+    pub offset: u32,
+}
+
+/// Whether descriptor `number` of `task` is the registered file (since Linux 4.13).
 ///
 /// # Errors
-/// ENOENT: nothing is registered under that number.
-pub fn is_registered(task: Pid, number: u32, set: u32, registered: u32) -> Result<bool> {
-    #[repr(C)]
-    struct Slot {
-        set: u32,
-        registered: u32,
-        offset: u32,
-    }
-    let slot = Slot {
-        set,
-        registered,
-        offset: 0,
-    };
+/// ENOENT: no such registration.
+pub fn is_registered(task: Pid, number: u32, registration: Registration) -> Result<bool> {
     let pid = task.as_raw_nonzero().get();
-    // SAFETY: `slot` outlives the call.
+    // SAFETY: `registration` has the layout of `struct kcmp_epoll_slot` and outlives the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_kcmp,
@@ -49,7 +49,7 @@ pub fn is_registered(task: Pid, number: u32, set: u32, registered: u32) -> Resul
             pid,
             7,
             libc::c_ulong::from(number),
-            &raw const slot,
+            &raw const registration,
         )
     };
     if result < 0 {

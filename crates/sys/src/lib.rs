@@ -38,6 +38,7 @@ pub mod sealed;
 pub mod seccomp;
 pub mod shared_memory;
 pub mod signal;
+pub mod socket;
 pub mod stub_process;
 pub mod syscall_stops;
 pub mod sysv_shm;

@@ -21,6 +21,9 @@ const PTRACE_SETSIGMASK: u32 = 0x420b;
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
 const PTRACE_PEEKSIGINFO_SHARED: u32 = 1;
 
+/// The signal of a stop at the entry or the exit of a system call.
+pub const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
 /// Size of the kernel's `siginfo_t`.
 pub const SIGINFO_SIZE: usize = 128;
 
@@ -137,12 +140,12 @@ pub fn resume(task: Pid, signal: i32) -> Result<()> {
     request(libc::PTRACE_CONT, task, 0, signal as usize).map(drop)
 }
 
-/// Lets a stopped task execute one instruction.
+/// Lets a stopped task run until it enters or leaves a system call: [`SYSCALL_STOP`].
 ///
 /// # Errors
 /// ESRCH: not stopped.
-pub fn step(task: Pid) -> Result<()> {
-    request(libc::PTRACE_SINGLESTEP, task, 0, 0).map(drop)
+pub fn resume_to_syscall(task: Pid) -> Result<()> {
+    request(libc::PTRACE_SYSCALL, task, 0, 0).map(drop)
 }
 
 /// Ends tracing; the task runs on, seeing `signal` unless it is 0.

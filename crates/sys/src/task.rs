@@ -29,3 +29,15 @@ pub fn robust_list(thread: Pid) -> Result<(u64, u32)> {
     })?;
     Ok((head, length as u32))
 }
+
+/// A thread's scheduling policy, with SCHED_RESET_ON_FORK: sched_getscheduler(2).
+///
+/// # Errors
+/// ESRCH: gone.
+pub fn scheduling_policy(thread: Pid) -> Result<u32> {
+    // SAFETY: integers only. (The C library's own function does not do what its name says.)
+    let policy =
+        unsafe { libc::syscall(libc::SYS_sched_getscheduler, thread.as_raw_nonzero().get()) };
+    check(policy)?;
+    Ok(policy as u32)
+}

@@ -3,6 +3,7 @@
 //! A registration is known by a file and the number that the file had when it was added. It is made
 //! again from inside the first process that holds the set, once its descriptors are in place.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::CreateFlags;
@@ -20,11 +21,17 @@ pub(crate) fn dump(descriptor: &Descriptor) -> Result<FileEntry> {
         .info
         .lines()
         .filter(|line| line.starts_with("tfd:"));
-    let mut tfd = Vec::new();
+    let mut tfd: Vec<EventpollTfdEntry> = Vec::new();
+    let mut seen: HashMap<u32, u32> = HashMap::new();
     for mut registration in lines.filter_map(parse) {
         registration.id = descriptor.id;
-        if let Some(number) = find_target(descriptor, &registration)? {
-            registration.tfd = number;
+        // Several files can be registered under one number, if it was closed in between.
+        let offset = seen.entry(registration.tfd).or_default();
+        let targets = find_targets(descriptor, &registration, *offset)?;
+        *offset += 1;
+        let free = |number: &&u32| !tfd.iter().any(|other| other.tfd == **number);
+        if let Some(number) = targets.iter().find(free).or(targets.first()) {
+            registration.tfd = *number;
             tfd.push(registration);
         }
     }
@@ -60,20 +67,27 @@ fn parse(line: &str) -> Option<EventpollTfdEntry> {
     })
 }
 
-/// A number that has the registered file now; `None`: the process holds it no more.
-fn find_target(descriptor: &Descriptor, registration: &EventpollTfdEntry) -> Result<Option<u32>> {
+/// The numbers that have the registered file now; none: the process holds it no more.
+fn find_targets(
+    descriptor: &Descriptor,
+    registration: &EventpollTfdEntry,
+    offset: u32,
+) -> Result<Vec<u32>> {
     let process = descriptor.process;
     let mut numbers = procfs::numbers_in(process, "fd")?;
     // The number that it was added under first.
     numbers.sort_by_key(|number| *number as u32 != registration.tfd);
-    for number in numbers {
-        let same =
-            sys::kcmp::is_registered(process, number as u32, descriptor.number, registration.tfd);
-        if same.unwrap_or(false) {
-            return Ok(Some(number as u32));
-        }
-    }
-    Ok(None)
+    let slot = sys::kcmp::Registration {
+        set: descriptor.number,
+        number: registration.tfd,
+        offset,
+    };
+    let same = |number: &u32| sys::kcmp::is_registered(process, *number, slot).unwrap_or(false);
+    Ok(numbers
+        .into_iter()
+        .map(|number| number as u32)
+        .filter(same)
+        .collect())
 }
 
 pub(crate) fn restore(entry: &EventpollFileEntry) -> Result<OwnedFd> {

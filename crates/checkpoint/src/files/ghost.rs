@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 
 use super::regular;
 use crate::dump::Dump;
@@ -87,6 +87,12 @@ fn dump_ghost(
     let key = (stat.st_dev, stat.st_ino);
     if let Some(id) = dump.ghosts.get(&key) {
         return Ok(*id);
+    }
+    let bytes = stat.st_blocks as u64 * 512;
+    if dump.options.ghost_limit.is_some_and(|limit| bytes > limit) {
+        let cause =
+            format!("it is unlinked and has {bytes} bytes: more than the limit (--ghost-limit)");
+        return Err(Error::because("dump file", &reg.name, cause));
     }
     let id = dump.ghosts.len() as u32 + 1;
     dump.ghosts.insert(key, id);
@@ -259,7 +265,18 @@ fn create(images: &Directory, id: u32, path: &str) -> Result<()> {
     rustix::fs::chown(path, Some(uid(ghost.uid)), Some(gid(ghost.gid)))
         .during("change owner of", path)?;
     rustix::fs::chmod(path, mode).during("change mode of", path)?;
-    Ok(())
+    let time = |time: &Option<Timeval>| {
+        let time = time.clone().unwrap_or_default();
+        Timespec {
+            tv_sec: time.tv_sec as i64,
+            tv_nsec: time.tv_usec as i64 * 1000,
+        }
+    };
+    let times = Timestamps {
+        last_access: time(&ghost.atim),
+        last_modification: time(&ghost.mtim),
+    };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).during("set times of", path)
 }
 
 fn uid(id: u32) -> rustix::fs::Uid {

@@ -99,10 +99,18 @@ fn dump_inode(file: &OwnedFd, link: &str, dump: &mut Dump<'_>) -> Result<u32> {
     Ok(inode_id as u32)
 }
 
+#[derive(Debug)]
+struct Memfd {
+    fd: OwnedFd,
+    seals: u32,
+    /// The description that memfd_create(2) made has been handed out.
+    given: bool,
+}
+
 /// The memfds of a restore, by inode; seals come last.
 #[derive(Debug, Default)]
 pub(crate) struct Memfds {
-    made: HashMap<u64, (OwnedFd, u32)>,
+    made: HashMap<u64, Memfd>,
 }
 
 impl Memfds {
@@ -114,19 +122,32 @@ impl Memfds {
         entry: &MemfdFileEntry,
     ) -> Result<OwnedFd> {
         let inode_id = u64::from(entry.inode_id);
-        let fd = match self.made.entry(inode_id) {
-            Entry::Occupied(made) => &made.into_mut().0,
+        let memfd = match self.made.entry(inode_id) {
+            Entry::Occupied(made) => made.into_mut(),
             Entry::Vacant(place) => {
                 let inode = inodes.iter().find(|inode| inode.inode_id == inode_id);
                 let missing =
                     || Error::because("create memfd", inode_id, "memfd.img does not have it");
                 let inode = inode.ok_or_else(missing)?;
-                &place.insert((create(images, inode)?, inode.seals)).0
+                place.insert(Memfd {
+                    fd: create(images, inode)?,
+                    seals: inode.seals,
+                    given: false,
+                })
             }
         };
+        // The kernel does not count that description as a writer, any other it does: a program that
+        // executes its own memfd would see ETXTBSY.
+        let writable = entry.flags & libc::O_ACCMODE as u32 == libc::O_RDWR as u32;
+        if writable && !std::mem::replace(&mut memfd.given, true) {
+            let fd = super::duplicate(&memfd.fd, "memfd")?;
+            super::set_status_flags(&fd, entry.flags)?;
+            rustix::fs::seek(&fd, SeekFrom::Start(entry.pos)).during("seek in memfd", inode_id)?;
+            return Ok(fd);
+        }
         let kept = entry.flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC) as u32;
         let flags = OFlags::from_bits_retain(kept) | OFlags::CLOEXEC;
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", memfd.fd.as_raw_fd());
         let fd = rustix::fs::open(&path, flags, Mode::empty()).during("open memfd", inode_id)?;
         if entry.pos != 0 {
             rustix::fs::seek(&fd, SeekFrom::Start(entry.pos)).during("seek in memfd", inode_id)?;
@@ -136,7 +157,7 @@ impl Memfds {
 
     /// Seals what was sealed; everything that maps or writes has done so.
     pub(crate) fn seal(&mut self) -> Result<()> {
-        for (id, (fd, seals)) in self.made.drain() {
+        for (id, Memfd { fd, seals, .. }) in self.made.drain() {
             if seals != 0 {
                 rustix::fs::fcntl_add_seals(&fd, SealFlags::from_bits_retain(seals))
                     .during("seal memfd", id)?;

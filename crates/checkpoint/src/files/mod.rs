@@ -6,17 +6,22 @@
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod ghost;
+pub(crate) mod inet_socket;
 pub(crate) mod inotify;
 pub(crate) mod memfd;
+pub(crate) mod netlink_socket;
 pub(crate) mod owner;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod regular;
 pub(crate) mod signalfd;
+pub(crate) mod socket;
+pub(crate) mod tcp;
 pub(crate) mod timerfd;
+pub(crate) mod unix_socket;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::Stat;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
@@ -50,6 +55,11 @@ impl Descriptor {
         let object = format!("descriptor {number} of process {process}");
         let file = rustix::process::pidfd_getfd(pidfd, number as i32, PidfdGetfdFlags::empty())
             .during("duplicate", &object)?;
+        Self::describe(process, file, number)
+    }
+
+    fn describe(process: Pid, file: OwnedFd, number: u32) -> Result<Self> {
+        let object = format!("descriptor {number} of process {process}");
         let stat = rustix::fs::fstat(&file).during("stat", &object)?;
         let link = std::fs::read_link(format!("/proc/{process}/fd/{number}"))
             .during("read link of", &object)?;
@@ -159,6 +169,32 @@ pub(crate) fn dump_table(process: Pid, dump: &mut Dump<'_>) -> Result<Vec<Fdinfo
     Ok(table)
 }
 
+/// Dumps a file that was found travelling in a message; returns its id.
+pub(crate) fn dump_in_flight(file: OwnedFd, dump: &mut Dump<'_>) -> Result<u32> {
+    let engine = rustix::process::getpid();
+    let number = file.as_raw_fd() as u32;
+    let mut descriptor =
+        Descriptor::describe(engine, duplicate(&file, "a file in flight")?, number)?;
+    if let Some(id) = dump.files.find(&descriptor)? {
+        return Ok(id);
+    }
+    let id = dump_new(&mut descriptor, dump)?;
+    dump.in_flight.push(file);
+    Ok(id)
+}
+
+/// A second descriptor of the same description in the engine.
+pub(crate) fn duplicate(file: impl AsFd, what: &str) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(file, 0).during("duplicate", what)
+}
+
+/// Sets what F_SETFL can set.
+pub(crate) fn set_status_flags(file: &OwnedFd, flags: u32) -> Result<()> {
+    let settable = (libc::O_NONBLOCK | libc::O_APPEND | libc::O_ASYNC) as u32;
+    let flags = rustix::fs::OFlags::from_bits_retain(flags & settable);
+    rustix::fs::fcntl_setfl(file, flags).during("set flags of", "a file")
+}
+
 fn dump_new(descriptor: &mut Descriptor, dump: &mut Dump<'_>) -> Result<u32> {
     descriptor.id = dump.files.new_id();
     let entry = describe(descriptor, dump).map_err(|error| {
@@ -192,11 +228,27 @@ fn describe(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
             regular::dump(descriptor, dump)
         }
         FileType::Fifo => pipe::dump_fifo(descriptor, dump),
+        FileType::Socket if descriptor.flags & libc::O_PATH as u32 != 0 => {
+            regular::dump(descriptor, dump)
+        }
+        FileType::Socket => describe_socket(descriptor, dump),
         _ => Err(Error::because(
             "dump file",
             link,
             "floe cannot dump this kind of file yet",
         )),
+    }
+}
+
+fn describe_socket(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
+    match inet_socket::check_family(descriptor)? {
+        libc::AF_UNIX => unix_socket::dump(descriptor, dump),
+        libc::AF_INET | libc::AF_INET6 => inet_socket::dump(descriptor, dump),
+        libc::AF_NETLINK => netlink_socket::dump(descriptor),
+        family => {
+            let cause = format!("sockets of family {family} cannot be dumped");
+            Err(Error::because("dump file", &descriptor.link, cause))
+        }
     }
 }
 

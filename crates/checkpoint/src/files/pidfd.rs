@@ -1,5 +1,7 @@
 //! pidfd_open(2).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags};
@@ -29,10 +31,23 @@ pub(crate) fn dump(descriptor: &Descriptor) -> FileEntry {
     entry
 }
 
+/// Processes that have died, by the inode of their pidfds; they live until all pidfds are open.
+#[derive(Debug, Default)]
+pub(crate) struct Dead(HashMap<u32, Pid>);
+
+impl Drop for Dead {
+    fn drop(&mut self) {
+        for pid in self.0.values() {
+            let _ = rustix::process::kill_process(*pid, rustix::process::Signal::KILL);
+            let _ = sys::ptrace::wait(*pid);
+        }
+    }
+}
+
 /// All processes of the tree exist by now.
-pub(crate) fn restore(entry: &PidfdEntry) -> Result<OwnedFd> {
+pub(crate) fn restore(entry: &PidfdEntry, dead: &mut Dead) -> Result<OwnedFd> {
     if entry.nspid <= 0 {
-        return dead(entry);
+        return open_dead(entry, dead);
     }
     let pid = Pid::from_raw(entry.nspid)
         .ok_or_else(|| Error::because("open pidfd", entry.nspid, "it is no process id"))?;
@@ -41,12 +56,15 @@ pub(crate) fn restore(entry: &PidfdEntry) -> Result<OwnedFd> {
         .during("open pidfd of", entry.nspid)
 }
 
-/// A pidfd of a process that has ended.
-fn dead(entry: &PidfdEntry) -> Result<OwnedFd> {
+/// A pidfd of a process that will have ended.
+fn open_dead(entry: &PidfdEntry, dead: &mut Dead) -> Result<OwnedFd> {
     let about = "make a pidfd of a dead process";
-    let pid = sys::stub_process::spawn_anywhere().during(about, entry.id)?;
-    let fd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).during(about, entry.id);
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    let _ = sys::ptrace::wait(pid);
-    fd
+    let pid = match dead.0.entry(entry.ino) {
+        Entry::Occupied(known) => *known.get(),
+        Entry::Vacant(place) => {
+            *place.insert(sys::stub_process::spawn_anywhere().during(about, entry.id)?)
+        }
+    };
+    let kept = entry.flags & (libc::O_NONBLOCK | libc::O_EXCL) as u32;
+    rustix::process::pidfd_open(pid, PidfdFlags::from_bits_retain(kept)).during(about, entry.id)
 }

@@ -15,7 +15,7 @@ use crate::image::file::{FdTypes, FileEntry, FownEntry, RegFileEntry};
 /// Flags that only have a meaning while opening.
 const OPENING: u32 =
     (libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY | libc::O_CLOEXEC) as u32;
-const O_TMPFILE_BIT: u32 = 0o20_000_000;
+const O_TMPFILE: u32 = 0o20_200_000;
 const FASYNC: u32 = 0o20_000;
 
 /// Dumps an open file that has a path.
@@ -83,7 +83,10 @@ pub(crate) fn restore(reg: &RegFileEntry, path: &str) -> Result<OwnedFd> {
 
 /// Opens `path` with `flags` and checks that it is the file of the image.
 pub(crate) fn open(path: &str, reg: &RegFileEntry, flags: u32) -> Result<OwnedFd> {
-    let kept = flags & !(OPENING | O_TMPFILE_BIT | FASYNC);
+    let mut kept = flags & !(OPENING | FASYNC);
+    if kept & O_TMPFILE == O_TMPFILE {
+        kept &= !O_TMPFILE;
+    }
     let flags = OFlags::from_bits_retain(kept) | OFlags::CLOEXEC | OFlags::NOCTTY;
     let fd = match rustix::fs::open(path, flags, Mode::empty()) {
         // Only the owner of a file may ask for O_NOATIME; no one can see that it is missing.

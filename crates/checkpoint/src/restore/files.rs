@@ -10,13 +10,18 @@ use crate::error::{Context, Error, Result};
 use crate::files::ghost::Ghosts;
 use crate::files::memfd::Memfds;
 use crate::files::pipe::Pipe;
-use crate::files::{epoll, eventfd, inotify, pidfd, regular, signalfd, timerfd};
+use crate::files::unix_socket::UnixSockets;
+use crate::files::{
+    epoll, eventfd, inet_socket, inotify, netlink_socket, pidfd, regular, signalfd, socket, tcp,
+    timerfd,
+};
 use crate::image::Directory;
 use crate::image::event::{
     EventfdFileEntry, EventpollFileEntry, InotifyFileEntry, PidfdEntry, SignalfdEntry, TimerfdEntry,
 };
 use crate::image::file::{FdTypes, FifoEntry, FileEntry, PipeEntry, RegFileEntry, RemapType};
 use crate::image::memory::{MemfdFileEntry, VmaEntry};
+use crate::image::socket::{InetSkEntry, NetlinkSkEntry};
 use crate::lock;
 use crate::memory::status;
 use crate::shared_memory;
@@ -34,6 +39,8 @@ enum FileObject<'a> {
     Inotify(&'a InotifyFileEntry),
     Pidfd(&'a PidfdEntry),
     Memfd(&'a MemfdFileEntry),
+    Inet(&'a InetSkEntry),
+    Netlink(&'a NetlinkSkEntry),
 }
 
 impl<'a> FileObject<'a> {
@@ -50,6 +57,8 @@ impl<'a> FileObject<'a> {
             FdTypes::Inotify => entry.ify.as_ref().map(Self::Inotify),
             FdTypes::Pidfd => entry.pidfd.as_ref().map(Self::Pidfd),
             FdTypes::Memfd => entry.memfd.as_ref().map(Self::Memfd),
+            FdTypes::Inetsk => entry.isk.as_ref().map(Self::Inet),
+            FdTypes::Netlinksk => entry.nlsk.as_ref().map(Self::Netlink),
             _ => None,
         };
         object.ok_or_else(|| {
@@ -74,6 +83,11 @@ pub(crate) struct Files<'a> {
     shared: HashMap<u64, OwnedFd>,
     pipes: HashMap<u32, Pipe>,
     memfds: Memfds,
+    /// While their queues are not yet full.
+    unix_sockets: Option<UnixSockets<'a>>,
+    /// TCP connections in repair mode, by file id.
+    connections: HashMap<u32, tcp::Connection>,
+    dead: pidfd::Dead,
     /// Epoll sets whose registrations are made.
     registered: HashSet<u32>,
     ghosts: Ghosts,
@@ -99,6 +113,9 @@ impl<'a> Files<'a> {
             shared: HashMap::new(),
             pipes: HashMap::new(),
             memfds: Memfds::default(),
+            unix_sockets: None,
+            connections: HashMap::new(),
+            dead: pidfd::Dead::default(),
             registered: HashSet::new(),
             ghosts: Ghosts::default(),
             links: Vec::new(),
@@ -123,10 +140,69 @@ impl<'a> Files<'a> {
 
     /// Opens all descriptions that a process has a descriptor of.
     pub(crate) fn open_all(&mut self, plan: &Plan, _forest: &Forest) -> Result<()> {
+        self.create_unix_sockets()?;
+        let mut inet: Vec<&InetSkEntry> = plan
+            .files
+            .values()
+            .filter_map(|entry| entry.isk.as_ref())
+            .collect();
+        // Listeners first: a connection may be bound beside a listener, not the other way round.
+        inet.sort_by_key(|entry| (inet_socket::is_connected_tcp(entry), entry.id));
+        for entry in inet
+            .iter()
+            .filter(|entry| !inet_socket::is_connected_tcp(entry))
+        {
+            self.description(entry.id)?;
+        }
+        for entry in inet
+            .iter()
+            .filter(|entry| inet_socket::is_connected_tcp(entry))
+        {
+            let mut connection = tcp::restore(self.images, entry)?;
+            connection.fd = self.lift(connection.fd)?;
+            self.connections.insert(entry.id, connection);
+        }
         for descriptor in plan.tasks.iter().flat_map(|task| &task.descriptors) {
             self.description(descriptor.id)?;
         }
+        self.fill_unix_sockets()?;
+        for entry in inet
+            .iter()
+            .filter(|entry| !inet_socket::is_connected_tcp(entry))
+        {
+            inet_socket::restore_reuse(&self.open[&entry.id], entry)?;
+        }
         self.pipes.clear();
+        self.dead = pidfd::Dead::default();
+        Ok(())
+    }
+
+    fn create_unix_sockets(&mut self) -> Result<()> {
+        let entries = self
+            .plan
+            .files
+            .values()
+            .filter_map(|entry| entry.usk.as_ref());
+        let mut sockets = UnixSockets::new(entries);
+        sockets.create_all()?;
+        self.unix_sockets = Some(sockets);
+        Ok(())
+    }
+
+    /// Everything that can travel in a message is open, or is opened now.
+    fn fill_unix_sockets(&mut self) -> Result<()> {
+        let Some(sockets) = self.unix_sockets.take() else {
+            return Ok(());
+        };
+        let packets = socket::load_queues(self.images)?;
+        sockets.refill(&packets, |id| match sockets.descriptor(id) {
+            Some(fd) => Ok(fd.as_raw_fd()),
+            None => self.description(id),
+        })?;
+        for (id, fd) in sockets.finish()? {
+            let fd = self.lift(fd)?;
+            self.open.insert(id, fd);
+        }
         Ok(())
     }
 
@@ -135,7 +211,13 @@ impl<'a> Files<'a> {
         if let Some(fd) = self.open.get(&id) {
             return Ok(fd.as_raw_fd());
         }
+        if let Some(connection) = self.connections.get(&id) {
+            return Ok(connection.fd.as_raw_fd());
+        }
         let entry = self.entry(id)?;
+        if entry.usk.is_some() && self.unix_sockets.is_some() {
+            return Ok(-1);
+        }
         let fd = self.open_new(entry)?;
         let fd = self.lift(fd)?;
         let number = fd.as_raw_fd();
@@ -164,7 +246,9 @@ impl<'a> Files<'a> {
             FileObject::Signalfd(entry) => signalfd::restore(entry),
             FileObject::Epoll(entry) => epoll::restore(entry),
             FileObject::Inotify(entry) => inotify::restore(entry),
-            FileObject::Pidfd(entry) => pidfd::restore(entry),
+            FileObject::Pidfd(entry) => pidfd::restore(entry, &mut self.dead),
+            FileObject::Inet(entry) => inet_socket::restore(entry),
+            FileObject::Netlink(entry) => netlink_socket::restore(entry),
             FileObject::Memfd(entry) => self.memfds.open(self.images, &self.plan.memfds, entry),
         }
     }
@@ -352,6 +436,12 @@ impl<'a> Files<'a> {
     /// All processes have what they need.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.memfds.seal()?;
+        for connection in self.connections.values() {
+            connection.close_halves()?;
+        }
+        for (_, connection) in self.connections.drain() {
+            connection.go()?;
+        }
         for link in self.links.drain(..) {
             let _ = std::fs::remove_file(link);
         }

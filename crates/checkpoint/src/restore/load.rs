@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rustix::process::Signal;
+
 use crate::error::{Error, Result};
 use crate::image::core::{CoreEntry, TaskKobjIdsEntry};
 use crate::image::file::{FdinfoEntry, FileEntry, FileLockEntry, RemapFilePathEntry};
@@ -42,6 +44,22 @@ impl Task {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.state() == DEAD
+    }
+
+    /// The signal that stopped it; SIGSTOP if the image does not tell.
+    pub(crate) fn stop_signal(&self) -> Signal {
+        let signal = self
+            .core()
+            .tc
+            .as_ref()
+            .and_then(|tc| tc.stop_signo)
+            .unwrap_or(0);
+        match signal as i32 {
+            libc::SIGTSTP => Signal::TSTP,
+            libc::SIGTTIN => Signal::TTIN,
+            libc::SIGTTOU => Signal::TTOU,
+            _ => Signal::STOP,
+        }
     }
 
     pub(crate) fn exit_code(&self) -> u32 {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::image::Directory;
 use crate::image::memory::{MmEntry, VmaEntry};
 use crate::inject;
-use crate::memory::status;
+use crate::memory::{MAP_DROPPABLE, status};
 use crate::pages::{PageSource, Run};
 use crate::procfs;
 use crate::tape::Tape;
@@ -119,6 +119,9 @@ fn map_vdso(mm: &MmEntry, tape: &mut Tape) {
 
 fn map(vma: &VmaEntry, holds_pages: bool, files: &mut Files<'_>, tape: &mut Tape) -> Result<()> {
     let mut flags = vma.flags & !(libc::MAP_LOCKED as u32) | libc::MAP_FIXED_NOREPLACE as u32;
+    if flags & MAP_DROPPABLE as u32 != 0 {
+        flags &= !(libc::MAP_PRIVATE as u32);
+    }
     let mut fd = u64::MAX;
     let mut offset = 0;
     if vma.status & status::ANON_PRIVATE == 0 {

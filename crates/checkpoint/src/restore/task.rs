@@ -39,6 +39,8 @@ pub(crate) fn restore_threads(task: &Task, stub: &mut Stub) -> Result<()> {
     Ok(())
 }
 
+const SIGTRAP: u64 = libc::SIGTRAP as u64;
+
 fn injectors<'a>(
     task: &'a Task,
     stub: &'a Stub,
@@ -209,7 +211,7 @@ fn scheduling(thread: &ThreadCoreEntry, tape: &mut Tape) {
         libc::SYS_sched_setscheduler,
         &[0, u64::from(policy), priority],
     );
-    if [0, 3].contains(&policy) {
+    if [0, 3].contains(&(policy & 0xff)) {
         let nice = i64::from(thread.sched_nice.unwrap_or(0)) as u64;
         tape.call("set", "nice value", libc::SYS_setpriority, &[0, 0, nice]);
     }
@@ -279,11 +281,40 @@ pub(crate) fn finish(task: &Task, stub: &mut Stub) -> Result<()> {
         }
         tape.play(injector)?;
     }
+    restore_trap(task, stub)?;
     tape::unload(&stub.injector, stub.arena)?;
     for (injector, core) in injectors(task, stub) {
         registers(injector, core)?;
     }
     Ok(())
+}
+
+/// The number of the signal in a `siginfo_t`.
+fn number_of(info: &[u8]) -> u64 {
+    info.get(..4).map_or(0, |b| {
+        u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    })
+}
+
+fn infos(queue: Option<&SignalQueueEntry>) -> impl Iterator<Item = Vec<u8>> {
+    queue
+        .into_iter()
+        .flat_map(|queue| &queue.signals)
+        .map(|signal| {
+            let mut info = signal.siginfo.clone();
+            info.resize(ptrace::SIGINFO_SIZE, 0);
+            info
+        })
+}
+
+/// Which queue, as the call that fills it and its leading arguments.
+fn queueing(own: bool, task: &Task, injector: &Injector) -> (i64, Vec<u64>) {
+    let thread = injector.thread.as_raw_nonzero().get() as u64;
+    if own {
+        (libc::SYS_rt_tgsigqueueinfo, vec![task.pid as u64, thread])
+    } else {
+        (libc::SYS_rt_sigqueueinfo, vec![task.pid as u64])
+    }
 }
 
 fn queue_signals(
@@ -293,29 +324,53 @@ fn queue_signals(
     injector: &Injector,
     tape: &mut Tape,
 ) {
-    for signal in queue.into_iter().flat_map(|queue| &queue.signals) {
-        let mut info = signal.siginfo.clone();
-        info.resize(ptrace::SIGINFO_SIZE, 0);
-        let number = u64::from(u32::from_le_bytes([info[0], info[1], info[2], info[3]]));
+    for info in infos(queue).filter(|info| number_of(info) != SIGTRAP) {
+        let number = number_of(&info);
         let info = tape.data(&info);
-        let thread = injector.thread.as_raw_nonzero().get() as u64;
-        if own {
-            let arguments = [task.pid as u64, thread, number, info];
-            tape.call(
-                "queue signal",
-                number,
-                libc::SYS_rt_tgsigqueueinfo,
-                &arguments,
-            );
-        } else {
-            tape.call(
-                "queue signal",
-                number,
-                libc::SYS_rt_sigqueueinfo,
-                &[task.pid as u64, number, info],
-            );
+        let (call, mut arguments) = queueing(own, task, injector);
+        arguments.extend([number, info]);
+        tape.call("queue signal", number, call, &arguments);
+    }
+}
+
+/// SIGTRAP ends every tape, so what concerns it comes after the last one.
+fn restore_trap(task: &Task, stub: &Stub) -> Result<()> {
+    for (at, (injector, core)) in injectors(task, stub).enumerate() {
+        let thread = core
+            .thread_core
+            .as_ref()
+            .and_then(|thread| thread.signals_p.as_ref());
+        let process = core
+            .tc
+            .as_ref()
+            .and_then(|tc| tc.signals_s.as_ref())
+            .filter(|_| at == 0);
+        for (queue, own) in [(thread, true), (process, false)] {
+            for info in infos(queue).filter(|info| number_of(info) == SIGTRAP) {
+                let info = tape::place(injector, stub.arena, &info)?;
+                let (call, mut arguments) = queueing(own, task, injector);
+                arguments.extend([SIGTRAP, info]);
+                arguments.resize(6, 0);
+                let six = std::array::from_fn(|at| arguments[at]);
+                injector.call("queue SIGTRAP for", call, six)?;
+            }
         }
     }
+    let actions = task.cores[0].tc.as_ref().map(|tc| &tc.sigactions);
+    let Some(action) = actions.and_then(|actions| actions.get(SIGTRAP as usize - 1)) else {
+        return Ok(());
+    };
+    let words = [action.sigaction, action.flags, action.restorer, action.mask];
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let address = tape::place(&stub.injector, stub.arena, &bytes)?;
+    let arguments = [SIGTRAP, address, 0, 8, 0, 0];
+    stub.injector
+        .call(
+            "set handler of SIGTRAP in",
+            libc::SYS_rt_sigaction,
+            arguments,
+        )
+        .map(drop)
 }
 
 fn registers(injector: &Injector, core: &CoreEntry) -> Result<()> {

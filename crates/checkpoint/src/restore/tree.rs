@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::freeze::wait_until_stopped;
 use crate::inject::{self, Injector};
 use crate::procfs;
-use crate::tape::Arena;
+use crate::tape::{self, Arena};
 use crate::task::STOPPED;
 
 const SCRATCH: u64 = 4096;
@@ -118,7 +118,7 @@ fn is_alive(pid: Pid) -> bool {
 }
 
 fn check_root(root: &Task, options: &RestoreOptions) -> Result<()> {
-    let own = rustix::process::getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get());
+    let own = procfs::Stat::of(rustix::process::getpid())?.sid;
     if root.sid != root.pid && !options.shell_job && root.sid != own {
         let cause = "its session was not dumped; say it is a shell job (--shell-job)";
         return Err(Error::because("restore process", root.pid, cause));
@@ -275,9 +275,8 @@ pub(crate) fn join_groups(plan: &Plan, forest: &Forest) -> Result<()> {
     }
     for (task, stub) in pairs().filter(|(task, _)| task.pgid != task.pid) {
         let inside = plan.tasks.iter().any(|other| other.pid == task.pgid);
-        let current =
-            rustix::process::getpgid(Some(stub.pid)).during("ask for the group of", stub.pid)?;
-        if current.as_raw_nonzero().get() == task.pgid {
+        // rustix's getpgid does not bear a group outside the pid namespace, which is 0.
+        if procfs::Stat::of(stub.pid)?.pgid == task.pgid {
             continue;
         }
         let arguments = [0, task.pgid as u64, 0, 0, 0, 0];
@@ -316,7 +315,8 @@ pub(crate) fn end_the_dead(plan: &Plan, forest: &Forest) -> Result<()> {
             die_of(stub, signal)?;
         }
         while let Event::Stopped { .. } = ptrace::wait(stub.pid).map_err(about)? {
-            ptrace::resume(stub.pid, signal).map_err(about)?;
+            // SIGKILL does not wait for us.
+            let _ = ptrace::resume(stub.pid, signal);
         }
     }
     Ok(())
@@ -326,14 +326,16 @@ fn die_of(stub: &Stub, signal: i32) -> Result<()> {
     let about = |errno| Error::kernel("end process", stub.pid, errno);
     let wanted = rustix::process::Signal::from_named_raw(signal)
         .ok_or_else(|| Error::because("end process", stub.pid, format!("no signal {signal}")))?;
-    // The copy of the engine ignores what the engine ignores.
-    let arguments = [signal as u64, 0, 0, 8, 0, 0];
+    // The copy of the engine has the engine's handlers.
+    let default = tape::place(&stub.injector, stub.arena, &[0; 32])?;
+    let arguments = [signal as u64, default, 0, 8, 0, 0];
     stub.injector
         .try_call(libc::SYS_rt_sigaction, arguments)?
         .ok();
     ptrace::set_signal_mask(stub.pid, 0).map_err(about)?;
     rustix::process::kill_process(stub.pid, wanted).map_err(about)?;
-    ptrace::resume(stub.pid, 0).map_err(about)
+    let _ = ptrace::resume(stub.pid, 0);
+    Ok(())
 }
 
 impl Forest {
@@ -354,7 +356,7 @@ impl Forest {
             .filter(|(_, stub)| !stub.dead)
         {
             if task.state() == STOPPED {
-                let _ = rustix::process::kill_process(stub.pid, rustix::process::Signal::STOP);
+                let _ = rustix::process::kill_process(stub.pid, task.stop_signal());
             }
             for thread in stub.threads.iter().chain([&stub.injector]) {
                 let _ = ptrace::detach(thread.thread, 0);
