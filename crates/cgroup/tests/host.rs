@@ -768,3 +768,37 @@ fn a_process_joins_where_the_first_one_went() {
     fixture.group.attach_beside(second, first).unwrap();
     assert_eq!(below.procs().unwrap().len(), 2);
 }
+
+#[test]
+fn a_group_below_processes_has_no_controllers_and_says_why() {
+    let Some(mut fixture) = Fixture::new("blocked") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    let Some(v2) = fixture.group.paths().remove("") else {
+        println!("SKIP: no v2");
+        return;
+    };
+    let name = if fixture.layout.is_unified() {
+        "pids.max"
+    } else {
+        "hugetlb.2MB.max"
+    };
+    let resources = Resources {
+        unified: [(name.to_owned(), "max".to_owned())].into(),
+        ..Resources::default()
+    };
+    let pid = fixture.spawn();
+    fixture.group.attach(pid).unwrap();
+    let mut below = fixture.group.inner("below");
+    below.create().unwrap();
+    let text = below.apply(&resources).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        format!(
+            "set unified `{name}`: `{}` has processes of its own, and v2 gives groups below such a \
+             one no controllers",
+            v2.display()
+        )
+    );
+}
