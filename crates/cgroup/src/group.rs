@@ -178,7 +178,7 @@ impl Group {
             },
             noprefix: outer.is_noprefix(),
             adopted: false,
-            blocked: None,
+            blocked: outer.blocked.clone(),
             names: outer.names.clone(),
         };
         Self {
