@@ -20,6 +20,8 @@ pub struct Error {
 enum Cause {
     Kernel(Errno),
     Text(String),
+    /// This controller is not there, or does not reach the group.
+    NoController(String),
 }
 
 impl Error {
@@ -33,6 +35,18 @@ impl Error {
 
     pub(crate) fn text(operation: &str, object: impl Into<String>, cause: &str) -> Self {
         Self::new(operation, object.into(), Cause::Text(cause.to_owned()))
+    }
+
+    pub(crate) fn no_controller(operation: &str, object: &str, controller: &str) -> Self {
+        Self::new(
+            operation,
+            object.to_owned(),
+            Cause::NoController(controller.to_owned()),
+        )
+    }
+
+    pub(crate) fn misses_controller(&self) -> bool {
+        matches!(self.cause, Cause::NoController(_))
     }
 
     fn new(operation: &str, object: String, cause: Cause) -> Self {
@@ -70,7 +84,7 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self.cause {
             Cause::Kernel(errno) => Some(errno),
-            Cause::Text(_) => None,
+            Cause::Text(_) | Cause::NoController(_) => None,
         }
     }
 }
@@ -81,6 +95,7 @@ impl fmt::Display for Error {
         match &self.cause {
             Cause::Kernel(errno) => f.write_str(&sys::errno::describe(*errno))?,
             Cause::Text(text) => f.write_str(text)?,
+            Cause::NoController(name) => write!(f, "no usable {name} controller on this host")?,
         }
         self.rest
             .iter()

@@ -60,6 +60,8 @@ struct Directory {
     noprefix: bool,
     /// The directory was there before floe: it stays when the group is removed.
     adopted: bool,
+    /// The group on the way that could not be made to pass v2's controllers on.
+    blocked: Option<PathBuf>,
 }
 
 impl Group {
@@ -176,6 +178,7 @@ impl Group {
             },
             noprefix: outer.is_noprefix(),
             adopted: false,
+            blocked: outer.blocked.clone(),
             names: outer.names.clone(),
         };
         Self {
@@ -253,11 +256,24 @@ impl Group {
         } else {
             self.current(&places, resources)?
         };
-        let plan = plan::plan(&places, resources, &current)?;
+        let plan = plan::plan(&places, resources, &current).map_err(|error| self.explain(error))?;
         plan.writes
             .iter()
             .try_for_each(|write| self.carry_out(write))?;
         self.apply_devices(&places, &resources.devices, fresh)
+    }
+
+    /// A controller that is there but could not be enabled is missed for a reason that the user can
+    /// do something about.
+    fn explain(&self, error: Error) -> Error {
+        let blocked = self.v2.as_ref().and_then(|v2| v2.blocked.as_ref());
+        match blocked.filter(|_| error.misses_controller()) {
+            None => error,
+            Some(group) => error.explained(format!(
+                "`{}` has processes of its own, and v2 gives groups below such a one no controllers",
+                group.display()
+            )),
+        }
     }
 
     fn carry_out(&self, write: &plan::Write) -> Result<()> {
@@ -348,6 +364,7 @@ impl Directory {
             base: hierarchy.mount_point.clone(),
             noprefix: hierarchy.noprefix,
             adopted: false,
+            blocked: None,
         }
     }
 
@@ -359,6 +376,7 @@ impl Directory {
             base: PathBuf::new(),
             noprefix: false,
             adopted: false,
+            blocked: None,
         }
     }
 

@@ -248,10 +248,9 @@ impl Planner {
 
     /// The place of a controller that is asked for.
     fn require(&self, controller: Controller, what: &str) -> Result<Place> {
-        self.places.of(controller).ok_or_else(|| {
-            let cause = format!("no usable {} controller on this host", controller.name());
-            Error::text("set", what, &cause)
-        })
+        self.places
+            .of(controller)
+            .ok_or_else(|| Error::no_controller("set", what, controller.name()))
     }
 
     fn cpu(&mut self, cpu: &crate::resources::Cpu) -> Result<()> {

@@ -149,8 +149,9 @@ impl Group {
     }
 
     fn memory_place(&self, operation: &str) -> Result<(Place, &Path)> {
-        self.place_of(Controller::Memory)
-            .ok_or_else(|| self.describe_error(operation, "no usable memory controller"))
+        self.place_of(Controller::Memory).ok_or_else(|| {
+            self.describe_error(operation, "no usable memory controller on this host")
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 )]
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -135,7 +136,7 @@ fn limits_are_in_force_and_change() {
     };
     let has = |fixture: &Fixture, controller| fixture.group.directory(controller).is_some();
     if !has(&fixture, Controller::Memory) || !has(&fixture, Controller::Pids) {
-        println!("ELSEWHERE: no memory or pids controller");
+        println!("SKIP: no memory or pids controller");
         return;
     }
     let v1 = fixture.group.paths().contains_key("memory");
@@ -184,7 +185,7 @@ fn bandwidth_changes_in_any_order() {
     };
     fixture.group.create().unwrap();
     if fixture.group.directory(Controller::Cpu).is_none() {
-        println!("ELSEWHERE: no cpu controller");
+        println!("SKIP: no cpu controller");
         return;
     }
     for (quota, period, burst) in [
@@ -351,7 +352,7 @@ fn out_of_memory_is_noticed_and_counted() {
     };
     fixture.group.create().unwrap();
     if fixture.group.directory(Controller::Memory).is_none() {
-        println!("ELSEWHERE: no memory controller");
+        println!("SKIP: no memory controller");
         return;
     }
     let limit = Some(Limit::Max(8 << 20));
@@ -481,7 +482,7 @@ fn limits_stay_outside_of_an_inner_group() {
     };
     fixture.group.create().unwrap();
     if fixture.group.directory(Controller::Pids).is_none() {
-        println!("ELSEWHERE: no pids controller");
+        println!("SKIP: no pids controller");
         return;
     }
     let limit = |count| Resources {
@@ -522,7 +523,7 @@ fn processors_change_under_an_inner_group() {
     };
     fixture.group.create().unwrap();
     if fixture.group.directory(Controller::Cpuset).is_none() {
-        println!("ELSEWHERE: no cpuset controller");
+        println!("SKIP: no cpuset controller");
         return;
     }
     if std::thread::available_parallelism().unwrap().get() < 2 {
@@ -562,7 +563,8 @@ fn every_layout_that_this_host_can_show() {
         return;
     };
     if fixture.layout.v1.is_empty() || fixture.layout.v2.is_none() {
-        println!("ELSEWHERE: not a hybrid host");
+        // One layout only, on which the others run without our help.
+        assert!(fixture.layout.is_unified() || fixture.layout.v2.is_none());
         return;
     }
     let v2 = fixture
@@ -621,4 +623,182 @@ fn groups_too_deep_for_a_path_are_killed_and_removed() {
     fixture.children[0].wait().unwrap();
     fixture.group.remove().unwrap();
     assert!(!fixture.group.exists());
+}
+
+/// Root delegates a v2 group; a process of another user in it gets a group of its own there.
+#[test]
+fn a_user_gets_groups_where_it_was_delegated() {
+    if std::env::var_os("FLOE_CGROUP_USER").is_some() {
+        group_of_a_user();
+        return;
+    }
+    let Some(mut fixture) = Fixture::new("user") else {
+        return;
+    };
+    if fixture.layout.v2.is_none() {
+        println!("SKIP: no v2");
+        return;
+    }
+    fixture.group.create().unwrap();
+    fixture.group.delegate(1000, 1000).unwrap();
+    let mut session = fixture.group.inner("session");
+    session.create().unwrap();
+    session.delegate(1000, 1000).unwrap();
+    // A copy that the user may execute, wherever the build directory is.
+    let place = tempfile::Builder::new()
+        .permissions(open_to_all())
+        .tempdir()
+        .unwrap();
+    let copy = place.path().join("host");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let script =
+        "read go; exec \"$0\" --exact a_user_gets_groups_where_it_was_delegated --nocapture";
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .arg(&copy)
+        .env("FLOE_CGROUP_USER", "1")
+        .uid(1000)
+        .gid(1000)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    session.attach(Pid::from_child(&child)).unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&text)
+    );
+}
+
+fn open_to_all() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o755)
+}
+
+/// The part of the test that runs as that user.
+fn group_of_a_user() {
+    let layout = Layout::detect().unwrap();
+    let request = Request {
+        id: "web",
+        path: None,
+        rootless: true,
+    };
+    let mut group = Group::place(&layout, &request).unwrap();
+    group.create().unwrap();
+    let path = group.paths().remove("").unwrap();
+    assert!(path.ends_with("group/floe/web"), "{}", path.display());
+    let has_pids = layout.places().of(Controller::Pids).is_some() && layout.is_unified();
+    let pids = Some(Limit::Max(5)).filter(|_| has_pids);
+    let devices = vec![DeviceRule {
+        allow: false,
+        kind: DeviceKind::All,
+        major: None,
+        minor: None,
+        access: DeviceAccess::ALL,
+    }];
+    group
+        .apply(&Resources {
+            pids,
+            devices,
+            ..Resources::default()
+        })
+        .unwrap();
+    if has_pids {
+        let written = std::fs::read_to_string(path.join("pids.max")).unwrap();
+        assert_eq!(written, "5\n");
+    }
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    group.attach(Pid::from_child(&child)).unwrap();
+    group.kill(Signal::KILL).unwrap();
+    child.wait().unwrap();
+    group.remove().unwrap();
+    // Without any right nothing is made, and nothing is an error until it is asked for.
+    let request = Request {
+        path: Some("/elsewhere"),
+        ..request
+    };
+    let mut group = Group::place(&layout, &request).unwrap();
+    group.create().unwrap();
+    assert_eq!(group.paths().len(), 0);
+    let pids = Some(Limit::Max(5));
+    let error = group
+        .apply(&Resources {
+            pids,
+            ..Resources::default()
+        })
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no usable pids controller"),
+        "{error}"
+    );
+}
+
+/// A container's own systemd moves everything into groups below: exec then joins it there.
+#[test]
+fn a_process_joins_where_the_first_one_went() {
+    let Some(mut fixture) = Fixture::new("beside") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    let first = fixture.spawn();
+    let second = fixture.spawn();
+    let mut below = fixture.group.inner("init.scope");
+    below.create().unwrap();
+    below.attach(first).unwrap();
+    let paths = fixture.group.paths();
+    let Some(v2) = paths.get("") else {
+        println!("SKIP: no v2");
+        return;
+    };
+    let controllers = std::fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
+    let Some(one) = controllers.split_whitespace().next() else {
+        println!("SKIP: no v2 controller");
+        return;
+    };
+    std::fs::write(v2.join("cgroup.subtree_control"), format!("+{one}")).unwrap();
+    assert_eq!(
+        fixture.group.attach(second).unwrap_err().errno(),
+        Some(rustix::io::Errno::BUSY)
+    );
+    fixture.group.attach_beside(second, first).unwrap();
+    assert_eq!(below.procs().unwrap().len(), 2);
+}
+
+#[test]
+fn a_group_below_processes_has_no_controllers_and_says_why() {
+    let Some(mut fixture) = Fixture::new("blocked") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    let Some(v2) = fixture.group.paths().remove("") else {
+        println!("SKIP: no v2");
+        return;
+    };
+    let name = if fixture.layout.is_unified() {
+        "pids.max"
+    } else {
+        "hugetlb.2MB.max"
+    };
+    let resources = Resources {
+        unified: [(name.to_owned(), "max".to_owned())].into(),
+        ..Resources::default()
+    };
+    let pid = fixture.spawn();
+    fixture.group.attach(pid).unwrap();
+    let mut below = fixture.group.inner("below");
+    below.create().unwrap();
+    let text = below.apply(&resources).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        format!(
+            "set unified `{name}`: `{}` has processes of its own, and v2 gives groups below such a \
+             one no controllers",
+            v2.display()
+        )
+    );
 }

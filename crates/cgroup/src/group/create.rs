@@ -103,7 +103,9 @@ impl Directory {
             .collect();
         parents.reverse();
         for parent in parents {
-            enable(&parent.join("cgroup.subtree_control"), &read(parent)?)?;
+            if !enable(parent, &read(parent)?)? {
+                self.blocked.get_or_insert(parent.to_path_buf());
+            }
         }
         self.controllers = reached(&read(&self.path)?);
         Ok(())
@@ -116,20 +118,33 @@ fn contains_all(present: &str, wanted: &str) -> bool {
         .all(|name| present.split_ascii_whitespace().any(|p| p == name))
 }
 
-fn enable(control: &Path, available: &str) -> Result<()> {
-    let enabled = file::read_optional(control)?.unwrap_or_default();
+/// Enables controllers for the groups below one. Tells whether nothing was in the way.
+fn enable(group: &Path, available: &str) -> Result<bool> {
+    let control = group.join("cgroup.subtree_control");
+    let enabled = file::read_optional(&control)?.unwrap_or_default();
     let missing: Vec<String> = available
         .split_ascii_whitespace()
         .filter(|name| !contains_all(&enabled, name))
         .map(|name| format!("+{name}"))
         .collect();
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    // Below a group with processes v2 enables no controller but those that know threads, and
+    // with those makes it the root of a threaded tree, where the new group is of no use. Only the
+    // hierarchy's own root, which has no type, may have both.
+    let typed = file::read_optional(&group.join("cgroup.type"))?.is_some();
+    let procs = file::read_optional(&group.join("cgroup.procs"))?.unwrap_or_default();
+    if typed && !procs.is_empty() {
+        return Ok(false);
+    }
     // All in one write, which fails as a whole; then each for itself, as far as it goes.
-    if !missing.is_empty() && file::write(control, &missing.join(" ")).is_err() {
+    if file::write(&control, &missing.join(" ")).is_err() {
         for name in &missing {
-            let _ = file::write(control, name);
+            let _ = file::write(&control, name);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Makes a directory and its parents below `base`; tells whether it was new.

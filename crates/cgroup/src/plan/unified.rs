@@ -42,7 +42,7 @@ pub(super) fn split(
             None => Some(Place::V2).filter(|_| places.unified),
         };
         match place {
-            None => return fails(&format!("no usable {prefix} controller on this host")),
+            None => return Err(Error::no_controller("set unified", key, prefix)),
             Some(Place::V2) => raw.push((file.to_owned(), value.clone())),
             Some(Place::V1(_)) => {
                 let all = translated.get_or_insert_with(Translated::default);
