@@ -97,7 +97,8 @@ fn text_of(child: Child) -> String {
 #[test]
 fn logs_are_selected_followed_and_bounded() {
     let floe = Floe::new();
-    let script = "seq 1 5; echo bad >&2; printf 'part\\033[2J'";
+    // With rests: two streams have no order between them.
+    let script = "seq 1 5; sleep 0.2; echo bad >&2; sleep 0.2; printf 'part\\033[2J'";
     floe.call(["run", "--name", "l", "--", "sh", "-c", script]).succeeds();
     floe.line("logs l").succeeds().prints("1\n2\n3\n4\n5\npart\u{1b}[2J").says("bad");
     floe.line("logs --tail 2 l").succeeds().prints("part\u{1b}[2J").says("bad");

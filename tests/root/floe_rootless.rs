@@ -87,4 +87,16 @@ fn subordinate_ids_are_mapped_where_there_are_some() {
     let script = "touch /opt/x && chown 5:5 /opt/x && stat -c %u:%g /opt/x";
     floe.call(["run", "--name", "s", "--", "sh", "-c", script]).succeeds().prints("5:5\n");
     floe.line("rm s").succeeds();
+    // The archive's owners are kept, as ids of the user's.
+    let root = need!(busybox(&floe.path("")), "needs busybox");
+    std::os::unix::fs::chown(root.join("etc/passwd"), Some(7), Some(8)).unwrap();
+    let archive = floe.path("root.tar");
+    let mut command = Command::new("tar");
+    command.arg("-C").arg(root).arg("-cf").arg(&archive).arg(".");
+    assert!(command.status().unwrap().success());
+    let path = archive.display().to_string();
+    let list = ["run", "--rm", "--rootfs", &path, "--", "ls", "-n", "/etc/passwd"];
+    let text = floe.call(list).succeeds().stdout();
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    assert_eq!((fields[2], fields[3]), ("7", "8"), "{text}");
 }

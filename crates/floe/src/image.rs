@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::plan::identity::IdMaps;
 use crate::store::{self, Store};
 use digest::Sha256;
+use extract::Owner;
 pub(crate) use layout::{is_layout, open as open_layout};
 
 /// Extracts a tar archive, compressed or not, unless that has been done before; the directory.
@@ -45,44 +46,88 @@ fn digest_of(file: &mut File) -> Result<String> {
 
 /// The directory of an archive's layer, extracted now if it is not there.
 fn layer(store: &Store, archive: File, digest: &str, maps: Option<&IdMaps>) -> Result<PathBuf> {
-    // Root's containers in user namespaces see ids shifted; their files are shifted on disk, in a
-    // directory of their own.
-    let shift = maps.filter(|_| !store.rootless).and_then(IdMaps::root);
-    let (layers, name) = match shift {
-        None => (store.state.join("layers"), digest.to_owned()),
-        Some((uid, gid)) => (
-            store.state.join("layers-shifted"),
-            format!("{digest}-{uid}-{gid}"),
-        ),
+    let place = Place::of(store, maps);
+    let layers = match &place {
+        Place::Shifted(..) => store.state.join("layers-shifted"),
+        Place::Plain | Place::Caller | Place::Mapped(_) => store.state.join("layers"),
     };
-    let directory = layers.join(&name);
+    let directory = layers.join(format!("{digest}{}", place.suffix()));
     if directory.is_dir() {
         return Ok(directory);
     }
-    if shift.is_some() {
+    if matches!(place, Place::Shifted(..)) {
         store::make_passable(&layers)?;
     } else {
         store::make_private(&layers)?;
     }
     let temporary = layers.join(format!("new-{}", &store::new_id()?[..16]));
     store::make_private(&temporary)?;
-    let extracted = open_archive(archive).and_then(|reader| {
-        let owner = match (store.rootless, shift) {
-            (true, _) => extract::Owner::Caller,
-            (false, shift) => extract::Owner::Archive(shift.unwrap_or((0, 0))),
-        };
-        extract::extract(reader, &temporary, &owner)
-    });
+    let extract_as = |owner: &Owner| extract::extract(open_archive(archive)?, &temporary, owner);
+    let extracted = match place {
+        Place::Plain => extract_as(&Owner::Archive((0, 0))),
+        Place::Shifted(uid, gid) => extract_as(&Owner::Archive((uid, gid))),
+        Place::Caller => extract_as(&Owner::Caller),
+        Place::Mapped(maps) => crate::userns::run(maps, || extract_as(&Owner::Archive((0, 0)))),
+    };
     // Another command may have extracted the same layer meanwhile: then that one is used.
     let placed = extracted.and_then(|()| match std::fs::rename(&temporary, &directory) {
-        Err(_) if directory.is_dir() => crate::command::rm::remove_tree(&temporary),
+        Err(_) if directory.is_dir() => remove(&temporary, maps),
         other => other.with_context(|| format!("make `{}`", directory.display())),
     });
     if placed.is_err() {
         // The first error is the one to tell.
-        let _ = crate::command::rm::remove_tree(&temporary);
+        let _ = remove(&temporary, maps);
     }
     placed.map(|()| directory)
+}
+
+/// To whom a layer's files belong on disk; containers with other ids have layers of their own.
+enum Place<'a> {
+    /// To whom the archive says.
+    Plain,
+    /// Root's containers in user namespaces see ids shifted: so are the files.
+    Shifted(u32, u32),
+    /// All to the caller, who has no other ids.
+    Caller,
+    /// An ordinary user's container sees these ids: the files are made with them.
+    Mapped(&'a IdMaps),
+}
+
+impl<'a> Place<'a> {
+    fn of(store: &Store, maps: Option<&'a IdMaps>) -> Self {
+        match maps {
+            Some(maps) if store.rootless && crate::userns::has_other_ids(maps) => {
+                Self::Mapped(maps)
+            }
+            _ if store.rootless => Self::Caller,
+            _ => match maps.and_then(IdMaps::root) {
+                Some((uid, gid)) => Self::Shifted(uid, gid),
+                None => Self::Plain,
+            },
+        }
+    }
+
+    fn suffix(&self) -> String {
+        match self {
+            Self::Plain | Self::Caller => String::new(),
+            Self::Shifted(uid, gid) => format!("-{uid}-{gid}"),
+            Self::Mapped(maps) => {
+                let ranges = maps.uids.iter().chain(&maps.gids);
+                ranges
+                    .map(|r| format!("-{}.{}.{}", r.inside, r.outside, r.count))
+                    .collect()
+            }
+        }
+    }
+}
+
+fn remove(directory: &Path, maps: Option<&IdMaps>) -> Result<()> {
+    match (crate::command::rm::remove_tree(directory), maps) {
+        (Err(_), Some(maps)) if crate::userns::has_other_ids(maps) => {
+            crate::userns::run(maps, || crate::command::rm::remove_tree(directory))
+        }
+        (removed, _) => removed,
+    }
 }
 
 /// Unpacks by the first bytes: gzip, zstd or plain.

@@ -22,6 +22,7 @@ mod session;
 mod store;
 mod terminal;
 mod text;
+mod userns;
 
 use std::process::ExitCode;
 

@@ -83,7 +83,8 @@ pub(crate) fn error(error: &anyhow::Error) -> ExitCode {
 }
 
 /// The error and its causes in one line; the kernel's errors in our words.
-fn describe(error: &anyhow::Error) -> String {
+#[must_use]
+pub(crate) fn describe(error: &anyhow::Error) -> String {
     let words: Vec<String> = error
         .chain()
         .map(|cause| match cause.downcast_ref::<sys::Errno>() {

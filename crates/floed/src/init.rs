@@ -46,7 +46,7 @@ pub(crate) fn main(arguments: &[OsString]) -> Result<u8, String> {
                 if let Some(code) = reap(child) {
                     return Ok(code);
                 }
-            } else if let Some(signal) = Signal::from_named_raw(signal) {
+            } else if let Some(signal) = sys::signal::from_number(signal) {
                 // It may be gone already: its SIGCHLD follows.
                 let _ = kill_process(child, signal);
             }

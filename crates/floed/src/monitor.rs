@@ -125,7 +125,7 @@ fn told(operation: &'static str) -> impl Fn(sys::Errno) -> String {
 
 /// A process that may already be gone is no error.
 fn signal(pid: Pid, signal: i32) {
-    if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
+    if let Some(signal) = sys::signal::from_number(signal) {
         let _ = rustix::process::kill_process(pid, signal);
     }
 }

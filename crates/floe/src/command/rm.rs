@@ -80,7 +80,7 @@ pub(super) fn remove(store: &Store, container: &Container, force: bool) -> Resul
     let mut result = Ok(());
     for directory in [&record.layer, &container.dir, &container.run_dir] {
         if !directory.as_os_str().is_empty() {
-            result = result.and(remove_tree(directory));
+            result = result.and(remove_containers_tree(store, container, directory));
         }
     }
     result
@@ -141,6 +141,16 @@ fn remove_volumes(store: &Store, container: &Container) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes a directory of a container's; what belongs to the container's ids, as them.
+fn remove_containers_tree(store: &Store, container: &Container, directory: &Path) -> Result<()> {
+    match (&container.record.id_maps, remove_tree(directory)) {
+        (Some(maps), Err(_)) if store.rootless && crate::userns::has_other_ids(maps) => {
+            crate::userns::run(maps, || remove_tree(directory))
+        }
+        (_, removed) => removed,
+    }
 }
 
 /// Removes a directory and all in it, never following a link out of it.
