@@ -40,15 +40,13 @@ pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<Error>> {
         Some(Message::Failed { text }) => return Err(Error::plain(text)),
         Some(other) => return Err(Error::plain(format!("received {other:?}"))),
     }
-    let late_hooks = record::read(root, id)?.is_some_and(|record| record.late_hooks);
-    if !late_hooks {
+    let Some(record) = record::read(root, id)?.filter(|record| record.late_hooks) else {
         return Ok(Vec::new());
-    }
+    };
     let config = record::read_config(root, id)?;
-    let state = query::state(root, id)?;
-    Ok(hooks::run_all(
-        "poststart",
-        &config.hooks.poststart,
-        &state.into_state(),
-    ))
+    let mut state = query::state(root, id)?.into_state();
+    // The program may have ended by now; what the hooks follow is that it was started.
+    state.status = spec::Status::Running;
+    state.pid = record.init_process_pid;
+    Ok(hooks::run_all("poststart", &config.hooks.poststart, &state))
 }

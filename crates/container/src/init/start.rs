@@ -53,9 +53,11 @@ fn describe_cwd(init: &Init<'_>) -> String {
     )
 }
 
-/// Finds the program while errors still reach `create`.
+/// Finds the program while errors still reach `create`. A container may have none.
 pub(super) fn program(init: &mut Init<'_>) -> Result<()> {
-    init.program = Some(find_program(&init.plan.process)?);
+    if !init.plan.process.arguments.is_empty() {
+        init.program = Some(find_program(&init.plan.process)?);
+    }
     Ok(())
 }
 
@@ -237,7 +239,7 @@ pub(super) fn prepare(init: &mut Init<'_>) -> Result<()> {
 /// Executes the program. Returns only the error.
 pub(super) fn execute(init: &Init<'_>) -> Error {
     let Some(program) = &init.program else {
-        return Error::plain("no program");
+        sys::process::leave(0)
     };
     let errno = sys::exec::execve(program, &init.plan.process.arguments, &init.environment);
     Error::new(format!("exec {program:?}"), sys::errno::describe(errno))

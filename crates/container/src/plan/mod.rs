@@ -57,9 +57,10 @@ impl Plan {
             .root
             .as_ref()
             .ok_or_else(|| Error::plain("config.json: root is missing"))?;
-        let process = spec.process.as_ref();
-        let process = process.ok_or_else(|| Error::plain("config.json: process is missing"))?;
-        let mut process_plan = process::Plan::new(process, &options, std::env::vars_os())?;
+        let mut process_plan = match &spec.process {
+            Some(process) => process::Plan::new(process, &options, std::env::vars_os())?,
+            None => process::Plan::nothing(),
+        };
         let mut mounts = mount::plan(&spec, bundle)?;
         if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
             mounts.extend(process_plan.pass_notify_socket(Path::new(&socket)));

@@ -52,6 +52,23 @@ const LIMITS: &[(&str, u32)] = &[
 ];
 
 impl Plan {
+    /// For a container without a program, which ends when it is started.
+    pub(crate) fn nothing() -> Plan {
+        Plan {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            cwd: PathBuf::from("/"),
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            umask: 0o022,
+            limits: Vec::new(),
+            scheduler: None,
+            io_priority: None,
+            inherited_fds: 0,
+        }
+    }
+
     /// Decides from the configuration; `caller` is the environment of the runtime, of which the
     /// socket-activation variables pass through.
     pub(crate) fn new(
