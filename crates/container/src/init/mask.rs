@@ -8,7 +8,7 @@ use rustix::mount::MountAttrFlags;
 use sys::mount::{Attributes, Scope, attribute};
 
 use super::Init;
-use crate::error::{During, Result};
+use crate::error::{During, Error, Result};
 use crate::plan::mount::Parameter;
 
 /// Writes `linux.sysctl`, through the private `/proc` (CVE-2025-52881).
@@ -82,10 +82,32 @@ fn empty_directory() -> Result<OwnedFd> {
 }
 
 /// The object at a path, links followed inside the container; `None` where there is none.
+///
+/// What is below `/proc` is looked for from the procfs itself: a directory that was exchanged for it
+/// meanwhile, with files of the same names, would take the masks and leave procfs bare.
 fn existing(init: &Init<'_>, path: &Path) -> Result<Option<OwnedFd>> {
-    match sys::in_root::open(init.root()?, path) {
+    let root = init.root()?;
+    let found = match path.strip_prefix("/proc") {
+        Ok(below) if mounts_proc(init) => {
+            let proc = sys::in_root::open(root, Path::new("/proc")).during(|| "open `/proc`")?;
+            let kind = rustix::fs::fstatfs(&proc).during(|| "stat `/proc`")?;
+            if kind.f_type != rustix::fs::PROC_SUPER_MAGIC {
+                return Err(Error::plain("`/proc` is no longer a procfs"));
+            }
+            sys::in_root::open(&proc, &Path::new("/").join(below))
+        }
+        _ => sys::in_root::open(root, path),
+    };
+    match found {
         Ok(place) => Ok(Some(place)),
         Err(sys::Errno::NOENT | sys::Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(errno).during(|| "open"),
     }
+}
+
+fn mounts_proc(init: &Init<'_>) -> bool {
+    let mounts = &init.plan.mounts;
+    mounts
+        .iter()
+        .any(|step| step.destination == Path::new("/proc"))
 }

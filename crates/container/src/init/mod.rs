@@ -57,6 +57,8 @@ pub(crate) struct Init<'a> {
     proc: Option<Procfs>,
     /// The root file system's topmost directory.
     root: Option<OwnedFd>,
+    /// Where that is, as the kernel tells it, until the root changes.
+    root_path: std::path::PathBuf,
     /// The host's `/dev/null`, for masks and devices, taken before the root changes.
     null: Option<OwnedFd>,
     /// Our pid as the runtime numbers it.
@@ -167,6 +169,7 @@ impl<'a> Init<'a> {
             joined: None,
             filter: None,
             root: None,
+            root_path: std::path::PathBuf::new(),
             null: None,
             program: None,
             environment: Vec::new(),

@@ -1,7 +1,7 @@
 //! The mounts of the configuration, one by one, by descriptor.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use rustix::fs::{FileType, OFlags, ResolveFlags};
 use sys::in_root::{self, Missing};
@@ -44,7 +44,7 @@ fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<(
             source,
             parameters,
         } => {
-            let target = target(init, step, Missing::Directory)?;
+            let target = target(init, step, Missing::Directory, kind == "proc")?;
             let mount = filesystem::mount(kind, source, parameters, step.attributes.set)?;
             set_attributes(&mount, step)?;
             if step.copy_up {
@@ -55,7 +55,7 @@ fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<(
             sys::mount::attach(&mount, &target).during(|| "attach")
         }
         What::Cgroup => {
-            let target = target(init, step, Missing::Directory)?;
+            let target = target(init, step, Missing::Directory, false)?;
             groups::mount(init, step, &target)
         }
     }
@@ -86,13 +86,9 @@ fn attach(init: &Init<'_>, step: &MountStep, mount: &OwnedFd) -> Result<()> {
         FileType::Directory => Missing::Directory,
         _ => Missing::File,
     };
-    if step.destination == Path::new("/proc") {
-        let kind = rustix::fs::fstatfs(mount).during(|| "stat the source")?;
-        if kind.f_type != rustix::fs::PROC_SUPER_MAGIC {
-            return Err(Error::plain("only a procfs may be mounted on `/proc`"));
-        }
-    }
-    let target = target(init, step, missing)?;
+    let kind = rustix::fs::fstatfs(mount).during(|| "stat the source")?;
+    let procfs = kind.f_type == rustix::fs::PROC_SUPER_MAGIC;
+    let target = target(init, step, missing, procfs)?;
     let found = rustix::fs::fstat(&target).during(|| "stat the destination")?;
     let directory = |mode| FileType::from_raw_mode(mode) == FileType::Directory;
     if directory(source.st_mode) != directory(found.st_mode) {
@@ -102,8 +98,9 @@ fn attach(init: &Init<'_>, step: &MountStep, mount: &OwnedFd) -> Result<()> {
     sys::mount::attach(mount, &target).during(|| "attach")
 }
 
-/// Finds or makes the place of a mount, inside the root whatever links the image holds.
-fn target(init: &Init<'_>, step: &MountStep, missing: Missing) -> Result<OwnedFd> {
+/// Finds or makes the place of a mount, inside the root whatever links the image holds; `procfs`
+/// tells whether that is what will be mounted.
+fn target(init: &Init<'_>, step: &MountStep, missing: Missing, procfs: bool) -> Result<OwnedFd> {
     let root = init.root()?;
     let target = if must_be_plain(step) {
         in_root::open_or_create(root, &step.destination, missing)
@@ -112,7 +109,7 @@ fn target(init: &Init<'_>, step: &MountStep, missing: Missing) -> Result<OwnedFd
         in_root::open_or_create(root, &step.destination, missing)
     };
     let target = target.during(|| "open the destination")?;
-    guard_proc(init, step, &target)?;
+    guard(init, &target, procfs)?;
     Ok(target)
 }
 
@@ -120,6 +117,7 @@ fn target(init: &Init<'_>, step: &MountStep, missing: Missing) -> Result<OwnedFd
 /// and read-only paths applied elsewhere (CVE-2019-19921, CVE-2023-27561).
 fn must_be_plain(step: &MountStep) -> bool {
     matches!(&step.what, What::Filesystem { kind, .. } if kind == "proc" || kind == "sysfs")
+        || [Path::new("/proc"), Path::new("/sys")].contains(&step.destination.as_path())
 }
 
 fn open_plain(root: &OwnedFd, path: &Path) -> sys::Result<OwnedFd> {
@@ -148,30 +146,28 @@ const COVERABLE: &[&str] = &[
     "uptime",
 ];
 
-fn guard_proc(init: &Init<'_>, step: &MountStep, target: &OwnedFd) -> Result<()> {
-    let found = rustix::fs::fstatfs(target).during(|| "stat the destination")?;
-    if found.f_type != rustix::fs::PROC_SUPER_MAGIC {
-        return Ok(());
-    }
-    // The path as resolved, not as written: a link may lead into `/proc`.
+/// Refuses a destination by where it really is, not by what the configuration calls it: a link or
+/// `..` may lead into `/proc`, or to the root, whose mounts would hide all that is made after them.
+fn guard(init: &Init<'_>, target: &OwnedFd, procfs: bool) -> Result<()> {
     let path = in_root::path_of(target.as_fd()).during(|| "find the destination")?;
-    let root = in_root::path_of(init.root()?.as_fd()).during(|| "find the root")?;
-    let inside = path.strip_prefix(&root).unwrap_or(&path);
+    let Ok(inside) = path.strip_prefix(&init.root_path) else {
+        return Err(Error::plain("the destination is outside the root"));
+    };
+    if inside.as_os_str().is_empty() {
+        return Err(Error::plain("the destination is the root itself"));
+    }
     match inside.strip_prefix("proc") {
-        Ok(below) if below.as_os_str().is_empty() && is_proc(step) => Ok(()),
-        Ok(below) if COVERABLE.iter().any(|name| below == Path::new(name)) => Ok(()),
-        // A container that was given the host's /proc (rbind) may replace mounts in it.
-        _ if inside.components().any(|part| part == Component::ParentDir) => {
-            Err(Error::plain("the destination is outside the root"))
+        Ok(below) if below.as_os_str().is_empty() && procfs => return Ok(()),
+        Ok(below) if below.as_os_str().is_empty() => {
+            let text = "only a procfs may be mounted on `/proc`";
+            return Err(Error::plain(text));
         }
-        _ => Err(Error::plain("the destination is inside `/proc`")),
+        Ok(below) if COVERABLE.iter().any(|name| below == Path::new(name)) => return Ok(()),
+        _ => {}
     }
-}
-
-fn is_proc(step: &MountStep) -> bool {
-    match &step.what {
-        What::Filesystem { kind, .. } => kind == "proc",
-        What::Bind { .. } => true, // `attach` has looked at the source
-        What::Cgroup => false,
+    let found = rustix::fs::fstatfs(target).during(|| "stat the destination")?;
+    if found.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Error::plain("the destination is inside `/proc`"));
     }
+    Ok(())
 }

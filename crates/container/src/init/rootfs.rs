@@ -1,6 +1,6 @@
 //! The root file system: attached, made the root, made final.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
@@ -52,6 +52,7 @@ pub(super) fn attach(init: &mut Init<'_>) -> Result<()> {
     let place = rustix::fs::open(path, flags, Mode::empty()).during(|| named("open"))?;
     sys::mount::attach(&tree, &place).during(|| named("attach"))?;
     init.null = Some(open_null()?);
+    init.root_path = sys::in_root::path_of(tree.as_fd()).during(|| named("find"))?;
     init.root = Some(tree);
     Ok(())
 }

@@ -29,6 +29,14 @@ pub(super) fn run(words: &[&str]) -> io::Result<()> {
             sys::syscall_stops::trace_me()?;
             Err(Command::new(program).args(args).exec())
         }
+        ["hierarchy", controller, place] => Ok(rustix::mount::mount(
+            "cgroup",
+            *place,
+            "cgroup",
+            rustix::mount::MountFlags::empty(),
+            Some(std::ffi::CString::new(*controller)?.as_c_str()),
+        )?),
+        ["rmdir", path] => fs::remove_dir(path),
         ["release-agents"] => release_agents(),
         _ => Err(io::Error::other("no such verb")),
     }
