@@ -19,9 +19,10 @@ use crate::image::tree::{
     DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, SeccompEntry, StatsEntry,
     TimensEntry, Timespec,
 };
+use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::pages::PageSink;
-use crate::procfs::{Lines, Mapping};
+use crate::procfs::{Lines, Mapping, Stat};
 use crate::shared_memory::SharedObject;
 use crate::{memory, task};
 
@@ -94,6 +95,9 @@ pub(crate) struct Dump<'a> {
     pub(crate) temporary_links: Vec<String>,
     pub(crate) pipe_data: PipeData,
     pub(crate) queues: Queues,
+    pub(crate) terminals: Vec<TtyInfoEntry>,
+    /// Of all processes of the tree.
+    pub(crate) stats: Vec<Stat>,
     /// By inode; `None` until one is met.
     pub(crate) unix_sockets: Option<HashMap<u32, unix_socket::Info>>,
     /// TCP sockets in repair mode.
@@ -120,6 +124,8 @@ impl<'a> Dump<'a> {
             temporary_links: Vec::new(),
             pipe_data: PipeData::default(),
             queues: Queues::default(),
+            terminals: Vec::new(),
+            stats: Vec::new(),
             unix_sockets: None,
             repaired: Vec::new(),
             in_flight: Vec::new(),
@@ -192,6 +198,11 @@ fn finish(tree: FrozenTree, afterwards: Afterwards) {
 fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
     dump.step("stopped")?;
     check_root(tree, dump.options)?;
+    dump.stats = tree
+        .processes
+        .iter()
+        .map(|process| process.stat.clone())
+        .collect();
     let mut ids = Ids::new();
     let engine = ids.of_engine()?;
     dump_seccomp(tree, dump)?;
@@ -364,6 +375,10 @@ fn write_files(dump: &mut Dump<'_>) -> Result<()> {
     dump.images
         .write::<FileEntry>("files.img", Kind::Files, &dump.files.entries)?;
     std::mem::take(&mut dump.pipe_data).save(dump.images)?;
+    if !dump.terminals.is_empty() {
+        dump.images
+            .write("tty-info.img", Kind::TtyInfo, &dump.terminals)?;
+    }
     if !dump.memfds.is_empty() {
         let inodes: Vec<_> = dump.memfds.iter().map(|(_, inode)| inode.clone()).collect();
         dump.images.write("memfd.img", Kind::MemfdInode, &inodes)?;

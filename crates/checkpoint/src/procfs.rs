@@ -33,6 +33,9 @@ pub(crate) struct Stat {
     pub(crate) ppid: i32,
     pub(crate) pgid: i32,
     pub(crate) sid: i32,
+    /// The controlling terminal: major << 8 | minor.
+    pub(crate) tty: i32,
+    pub(crate) tty_group: i32,
     pub(crate) flags: u32,
     pub(crate) nice: i32,
     pub(crate) start_code: u64,
@@ -80,6 +83,8 @@ impl Stat {
             ppid: int(4)?,
             pgid: int(5)?,
             sid: int(6)?,
+            tty: int(7)?,
+            tty_group: int(8)?,
             flags: long(9)? as u32,
             nice: int(19)?,
             start_code: long(26)?,

@@ -46,6 +46,7 @@ pub mod tape;
 pub mod task;
 pub mod terminal;
 pub mod terminal_input;
+pub mod terminal_state;
 
 pub use rustix::io::{Errno, Result};
 

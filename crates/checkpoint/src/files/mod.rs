@@ -18,6 +18,7 @@ pub(crate) mod signalfd;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 pub(crate) mod timerfd;
+pub(crate) mod tty;
 pub(crate) mod unix_socket;
 
 use std::collections::HashMap;
@@ -218,6 +219,12 @@ fn describe(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     match FileType::from_raw_mode(descriptor.stat.st_mode) {
         FileType::RegularFile if memfd::is_memfd(link) => memfd::dump(descriptor, dump),
         _ if descriptor.anonymous_kind().is_some() => describe_anonymous(descriptor),
+        FileType::CharacterDevice
+            if tty::is_terminal(descriptor.stat.st_rdev)
+                && descriptor.flags & libc::O_PATH as u32 == 0 =>
+        {
+            tty::dump(descriptor, dump)
+        }
         FileType::RegularFile
         | FileType::Directory
         | FileType::BlockDevice

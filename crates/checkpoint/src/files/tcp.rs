@@ -194,7 +194,10 @@ pub(crate) fn restore(images: &Directory, entry: &InetSkEntry) -> Result<Connect
     let stream: TcpStreamEntry = reader.entry()?.ok_or_else(|| damaged("it has no entry"))?;
     let received = reader.raw(stream.inq_len as usize)?.to_vec();
     let mut sent = reader.raw(stream.outq_len as usize)?.to_vec();
-    let unsent_length = stream.unsq_len.unwrap_or(0).min(stream.outq_len) as usize;
+    // Behind a FIN nothing can be written: all of it counts as sent, and is sent again.
+    let fin_is_last = FIN_SENT.contains(&entry.state);
+    let unsent_length = stream.unsq_len.filter(|_| !fin_is_last).unwrap_or(0);
+    let unsent_length = unsent_length.min(stream.outq_len) as usize;
     let unsent = sent.split_off(sent.len() - unsent_length);
     let fd = inet_socket::create(entry)?;
     set(&fd, TCP_REPAIR, 1)?;

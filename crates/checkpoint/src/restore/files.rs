@@ -10,10 +10,11 @@ use crate::error::{Context, Error, Result};
 use crate::files::ghost::Ghosts;
 use crate::files::memfd::Memfds;
 use crate::files::pipe::Pipe;
+use crate::files::tty::Terminals;
 use crate::files::unix_socket::UnixSockets;
 use crate::files::{
     epoll, eventfd, inet_socket, inotify, netlink_socket, pidfd, regular, signalfd, socket, tcp,
-    timerfd,
+    timerfd, tty,
 };
 use crate::image::Directory;
 use crate::image::event::{
@@ -22,6 +23,7 @@ use crate::image::event::{
 use crate::image::file::{FdTypes, FifoEntry, FileEntry, PipeEntry, RegFileEntry, RemapType};
 use crate::image::memory::{MemfdFileEntry, VmaEntry};
 use crate::image::socket::{InetSkEntry, NetlinkSkEntry};
+use crate::image::tty::TtyFileEntry;
 use crate::lock;
 use crate::memory::status;
 use crate::shared_memory;
@@ -41,6 +43,7 @@ enum FileObject<'a> {
     Memfd(&'a MemfdFileEntry),
     Inet(&'a InetSkEntry),
     Netlink(&'a NetlinkSkEntry),
+    Terminal(&'a TtyFileEntry),
 }
 
 impl<'a> FileObject<'a> {
@@ -58,6 +61,7 @@ impl<'a> FileObject<'a> {
             FdTypes::Pidfd => entry.pidfd.as_ref().map(Self::Pidfd),
             FdTypes::Memfd => entry.memfd.as_ref().map(Self::Memfd),
             FdTypes::Inetsk => entry.isk.as_ref().map(Self::Inet),
+            FdTypes::Tty => entry.tty.as_ref().map(Self::Terminal),
             FdTypes::Netlinksk => entry.nlsk.as_ref().map(Self::Netlink),
             _ => None,
         };
@@ -87,6 +91,7 @@ pub(crate) struct Files<'a> {
     unix_sockets: Option<UnixSockets<'a>>,
     /// TCP connections in repair mode, by file id.
     connections: HashMap<u32, tcp::Connection>,
+    terminals: Terminals,
     dead: pidfd::Dead,
     /// Epoll sets whose registrations are made.
     registered: HashSet<u32>,
@@ -115,6 +120,7 @@ impl<'a> Files<'a> {
             memfds: Memfds::default(),
             unix_sockets: None,
             connections: HashMap::new(),
+            terminals: Terminals::default(),
             dead: pidfd::Dead::default(),
             registered: HashSet::new(),
             ghosts: Ghosts::default(),
@@ -139,8 +145,10 @@ impl<'a> Files<'a> {
     }
 
     /// Opens all descriptions that a process has a descriptor of.
-    pub(crate) fn open_all(&mut self, plan: &Plan, _forest: &Forest) -> Result<()> {
+    pub(crate) fn open_all(&mut self, plan: &Plan, forest: &Forest) -> Result<()> {
         self.create_unix_sockets()?;
+        self.set_up_terminals(forest)?;
+        self.open_controlling(forest)?;
         let mut inet: Vec<&InetSkEntry> = plan
             .files
             .values()
@@ -172,6 +180,7 @@ impl<'a> Files<'a> {
         {
             inet_socket::restore_reuse(&self.open[&entry.id], entry)?;
         }
+        self.terminals.configure(&plan.terminals)?;
         self.pipes.clear();
         self.dead = pidfd::Dead::default();
         Ok(())
@@ -247,10 +256,99 @@ impl<'a> Files<'a> {
             FileObject::Epoll(entry) => epoll::restore(entry),
             FileObject::Inotify(entry) => inotify::restore(entry),
             FileObject::Pidfd(entry) => pidfd::restore(entry, &mut self.dead),
+            FileObject::Terminal(entry) => self.open_terminal(entry),
             FileObject::Inet(entry) => inet_socket::restore(entry),
             FileObject::Netlink(entry) => netlink_socket::restore(entry),
             FileObject::Memfd(entry) => self.memfds.open(self.images, &self.plan.memfds, entry),
         }
+    }
+
+    fn open_terminal(&mut self, entry: &TtyFileEntry) -> Result<OwnedFd> {
+        let info = self
+            .plan
+            .terminals
+            .iter()
+            .find(|info| info.id == entry.tty_info_id);
+        let missing = || {
+            Error::because(
+                "open terminal",
+                entry.tty_info_id,
+                "tty-info.img does not have it",
+            )
+        };
+        let path = entry
+            .regf_id
+            .and_then(|id| self.plan.files.get(&id))
+            .and_then(|entry| entry.reg.as_ref());
+        let path = path.map_or("", |reg| reg.name.as_str());
+        self.terminals.open(entry, info.ok_or_else(missing)?, path)
+    }
+
+    /// Makes every pty and gives it to its session; then `/dev/tty` can be opened from inside.
+    fn set_up_terminals(&mut self, forest: &Forest) -> Result<()> {
+        let plan = self.plan;
+        for info in &plan.terminals {
+            if let Some(pty) = info.pty.as_ref().filter(|_| tty::is_master(info)) {
+                self.terminals.master(pty.index)?;
+            }
+        }
+        let mut controlled = HashSet::new();
+        for info in &plan.terminals {
+            let Some(pty) = info
+                .pty
+                .as_ref()
+                .filter(|pty| self.terminals.has(pty.index))
+            else {
+                continue;
+            };
+            let leader = plan
+                .tasks
+                .iter()
+                .position(|task| task.pid == info.sid as i32 && task.is_session_leader());
+            let Some(leader) = leader.filter(|_| controlled.insert(info.sid)) else {
+                continue;
+            };
+            let injector = &forest.stubs[leader].injector;
+            self.terminals.control(pty.index, injector)?;
+            if info.pgrp != 0 {
+                self.terminals
+                    .set_group(pty.index, info.pgrp, injector, forest.scratch())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens `/dev/tty` in the first process that has it open, which has its terminal by now.
+    fn open_controlling(&mut self, forest: &Forest) -> Result<()> {
+        let plan = self.plan;
+        for (task, stub) in plan.tasks.iter().zip(&forest.stubs) {
+            for descriptor in &task.descriptors {
+                let Some(entry) = self.entry(descriptor.id)?.tty.as_ref() else {
+                    continue;
+                };
+                let info = plan
+                    .terminals
+                    .iter()
+                    .find(|info| info.id == entry.tty_info_id);
+                if self.open.contains_key(&descriptor.id) || !info.is_some_and(tty::is_controlling)
+                {
+                    continue;
+                }
+                let path = forest.scratch();
+                sys::process_memory::write_all(stub.pid, path, b"/dev/tty\0")
+                    .during("write into", stub.pid)?;
+                let kept = (libc::O_ACCMODE | libc::O_NONBLOCK) as u32;
+                let flags = u64::from(entry.flags & kept) | libc::O_CLOEXEC as u64;
+                let arguments = [libc::AT_FDCWD as u64, path, flags, 0, 0, 0];
+                let number = stub
+                    .injector
+                    .call("open /dev/tty in", libc::SYS_openat, arguments)?;
+                let fd = sys::fd::adopt(number as i32).during("take over", "/dev/tty")?;
+                let fd = self.lift(fd)?;
+                self.open.insert(descriptor.id, fd);
+            }
+        }
+        Ok(())
     }
 
     /// The pipe with this id, or the fifo at `path`; both ends are held until all is open.
@@ -436,6 +534,7 @@ impl<'a> Files<'a> {
     /// All processes have what they need.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.memfds.seal()?;
+        self.terminals.finish(&self.plan.terminals)?;
         for connection in self.connections.values() {
             connection.close_halves()?;
         }

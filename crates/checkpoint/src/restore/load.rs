@@ -9,6 +9,7 @@ use crate::image::core::{CoreEntry, TaskKobjIdsEntry};
 use crate::image::file::{FdinfoEntry, FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::{MemfdInodeEntry, MmEntry, VmaEntry};
 use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry};
+use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::memory::{PAGE, status};
 use crate::task::{ALIVE, DEAD, STOPPED};
@@ -81,6 +82,7 @@ pub(crate) struct Plan {
     pub(crate) remaps: HashMap<u32, RemapFilePathEntry>,
     pub(crate) locks: Vec<FileLockEntry>,
     pub(crate) memfds: Vec<MemfdInodeEntry>,
+    pub(crate) terminals: Vec<TtyInfoEntry>,
 }
 
 impl Plan {
@@ -118,12 +120,14 @@ pub(crate) fn load(images: &Directory) -> Result<Plan> {
         .collect();
     let locks = images.read("filelocks.img", Kind::FileLocks)?;
     let memfds = images.read("memfd.img", Kind::MemfdInode)?;
+    let terminals = images.read("tty-info.img", Kind::TtyInfo)?;
     Ok(Plan {
         tasks,
         files,
         remaps,
         locks,
         memfds,
+        terminals,
     })
 }
 

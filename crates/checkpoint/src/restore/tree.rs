@@ -339,6 +339,11 @@ fn die_of(stub: &Stub, signal: i32) -> Result<()> {
 }
 
 impl Forest {
+    /// Memory of every stub that may be written to until it is rebuilt.
+    pub(crate) fn scratch(&self) -> u64 {
+        self.scratch
+    }
+
     /// Lets everything run: the point of no return.
     pub(crate) fn release(mut self, plan: &Plan) -> Result<()> {
         let quiet = Options::default();
