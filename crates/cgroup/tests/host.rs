@@ -810,3 +810,40 @@ fn a_group_below_processes_has_no_controllers_and_says_why() {
         )
     );
 }
+
+#[test]
+fn refusals_say_what_is_in_the_way() {
+    let Some(mut fixture) = Fixture::new("refused") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    if !fixture.group.paths().contains_key("cpu") {
+        // v2 has no real time, and plans leave it out.
+        assert!(fixture.layout.is_unified());
+        return;
+    }
+    let cpu = Cpu {
+        realtime_runtime: Some(10_000),
+        ..Cpu::default()
+    };
+    let text = fixture.group.apply(&Resources {
+        cpu,
+        ..Resources::default()
+    });
+    let text = text.unwrap_err().to_string();
+    let file = fixture
+        .group
+        .directory(Controller::Cpu)
+        .unwrap()
+        .join("cpu.rt_runtime_us");
+    // Kernels need not schedule real time by group.
+    let cause = if file.exists() {
+        "a group above it allows less real time"
+    } else {
+        "no such file or directory (ENOENT)"
+    };
+    assert!(
+        text.ends_with(&format!("cpu.rt_runtime_us`: {cause}")),
+        "{text}"
+    );
+}
