@@ -290,19 +290,7 @@ impl Group {
         }
         match result {
             Err(sys::Errno::NOENT | sys::Errno::OPNOTSUPP) if write.optional => Ok(()),
-            Err(errno) => {
-                let operation = format!("write `{}` to", write.value);
-                let error = Error::kernel(&operation, &path, errno);
-                // v1 does not lower a limit below what it cannot reclaim.
-                let usage = directory.path.join("memory.usage_in_bytes");
-                match file::read_optional(&usage) {
-                    Ok(Some(usage)) if errno == sys::Errno::BUSY => {
-                        Err(error.explained(format!("the group uses {} bytes", usage.trim())))
-                    }
-                    _ => Err(error),
-                }
-            }
-            Ok(()) => Ok(()),
+            result => result.map_err(|errno| refused(&path, &write.value, errno)),
         }
     }
 
@@ -395,6 +383,21 @@ impl Directory {
                 && self.controllers.contains(Controller::Cpuset)
                 && access(self.path.join("cpus"), Access::EXISTS).is_ok())
     }
+}
+
+/// The kernel's number alone often does not tell what to do about it.
+fn refused(path: &Path, value: &str, errno: sys::Errno) -> Error {
+    let error = Error::kernel(&format!("write `{value}` to"), path, errno);
+    if errno == sys::Errno::BUSY
+        && let Ok(Some(usage)) = file::read_optional(&path.with_file_name("memory.usage_in_bytes"))
+    {
+        // v1 does not lower a limit below what it cannot reclaim.
+        return error.explained(format!("the group uses {} bytes", usage.trim()));
+    }
+    if errno == sys::Errno::INVAL && path.ends_with("cpu.rt_runtime_us") {
+        return error.explained("a group above it allows less real time".to_owned());
+    }
+    error
 }
 
 /// The directory below which groups without an absolute path go. Root's is `/floe` from the

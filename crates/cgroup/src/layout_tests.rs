@@ -168,3 +168,29 @@ fn a_group_path_never_leaves_its_base() {
         );
     }
 }
+
+#[test]
+fn changed_texts_make_some_layout() {
+    let check = |mounts: &[u8], own: &[u8]| {
+        let layout = Layout::from_texts(mounts, own, Path::new("/nowhere"));
+        assert!(
+            layout
+                .v1
+                .iter()
+                .all(|found| found.mount_point.starts_with("/nowhere"))
+        );
+    };
+    let (mounts, own) = (HYBRID.as_bytes(), HYBRID_OWN.as_bytes());
+    for byte in [b' ', b'\n', b'/', b'.', b'\\', b',', b':', 0xff] {
+        for at in 0..mounts.len() {
+            let mut changed = mounts.to_vec();
+            changed[at] = byte;
+            check(&changed, own);
+        }
+        for at in 0..own.len() {
+            let mut changed = own.to_vec();
+            changed[at] = byte;
+            check(mounts, &changed);
+        }
+    }
+}

@@ -63,8 +63,12 @@ impl Fixture {
     }
 
     fn read(&self, controller: Controller, file: &str) -> String {
-        let path = self.group.directory(controller).unwrap().join(file);
-        std::fs::read_to_string(path).unwrap().trim().to_owned()
+        let directory = self.group.directory(controller).unwrap();
+        // A cpuset mounted without prefix has bare names.
+        let bare = file.split_once('.').map_or(file, |(_, bare)| bare);
+        let text = std::fs::read_to_string(directory.join(file));
+        let text = text.or_else(|_| std::fs::read_to_string(directory.join(bare)));
+        text.unwrap().trim().to_owned()
     }
 
     fn parents(&self) -> Vec<PathBuf> {
@@ -779,13 +783,17 @@ fn a_group_below_processes_has_no_controllers_and_says_why() {
         println!("SKIP: no v2");
         return;
     };
-    let name = if fixture.layout.is_unified() {
-        "pids.max"
-    } else {
-        "hugetlb.2MB.max"
+    let controllers = std::fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
+    let known = [("pids", "pids.max"), ("hugetlb", "hugetlb.2MB.max")];
+    let usable = known
+        .iter()
+        .find(|(controller, _)| controllers.contains(controller));
+    let Some((_, name)) = usable else {
+        println!("SKIP: no v2 controller");
+        return;
     };
     let resources = Resources {
-        unified: [(name.to_owned(), "max".to_owned())].into(),
+        unified: [((*name).to_owned(), "max".to_owned())].into(),
         ..Resources::default()
     };
     let pid = fixture.spawn();
@@ -800,5 +808,42 @@ fn a_group_below_processes_has_no_controllers_and_says_why() {
              one no controllers",
             v2.display()
         )
+    );
+}
+
+#[test]
+fn refusals_say_what_is_in_the_way() {
+    let Some(mut fixture) = Fixture::new("refused") else {
+        return;
+    };
+    fixture.group.create().unwrap();
+    if !fixture.group.paths().contains_key("cpu") {
+        // v2 has no real time, and plans leave it out.
+        assert!(fixture.layout.is_unified());
+        return;
+    }
+    let cpu = Cpu {
+        realtime_runtime: Some(10_000),
+        ..Cpu::default()
+    };
+    let text = fixture.group.apply(&Resources {
+        cpu,
+        ..Resources::default()
+    });
+    let text = text.unwrap_err().to_string();
+    let file = fixture
+        .group
+        .directory(Controller::Cpu)
+        .unwrap()
+        .join("cpu.rt_runtime_us");
+    // Kernels need not schedule real time by group.
+    let cause = if file.exists() {
+        "a group above it allows less real time"
+    } else {
+        "no such file or directory (ENOENT)"
+    };
+    assert!(
+        text.ends_with(&format!("cpu.rt_runtime_us`: {cause}")),
+        "{text}"
     );
 }

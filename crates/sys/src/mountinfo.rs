@@ -148,4 +148,17 @@ mod tests {
             assert_eq!(parse_line(line.as_bytes()), None, "{line}");
         }
     }
+
+    #[test]
+    fn cut_and_changed_lines_do_not_panic() {
+        let line = br"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw";
+        for at in 0..line.len() {
+            let _ = parse_line(&line[..at]);
+            for byte in [b' ', b'-', b'\\', b':', b'9', 0, 0xff] {
+                let mut changed = line.to_vec();
+                changed[at] = byte;
+                let _ = parse_line(&changed);
+            }
+        }
+    }
 }

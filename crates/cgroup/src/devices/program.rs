@@ -95,7 +95,7 @@ fn add_rule(code: &mut Assembler, rule: &DeviceRule) {
     }
     // Zero if the rule fits, else positive: less one, that differs in the sign. The signed shift
     // that would make a whole mask of it is a trap: newer verifiers walk on with both outcomes
-    // (Linux 6.18; 3.3 ms for ten rules).
+    // (3.3 ms for ten rules on Linux 6.18).
     code.with_value(MASK, Add, -1);
     code.with_value(MASK, ShiftRight, 63);
     code.with_value(MASK, Multiply, i32::from(rule.access.bits()));

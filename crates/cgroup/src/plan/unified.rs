@@ -100,12 +100,17 @@ impl Translated {
         let size = file
             .strip_prefix("hugetlb.")
             .and_then(|rest| rest.strip_suffix(".max"));
-        match (size, value.trim().parse()) {
+        let limit = match value.trim() {
+            // The kernel takes the largest number for the largest it can count.
+            "max" => Ok(u64::MAX),
+            digits => digits.parse(),
+        };
+        match (size, limit) {
             (Some(size), Ok(limit)) if !size.contains('.') => {
-                self.resources.hugetlb.push(HugetlbLimit {
-                    page_size: size.to_owned(),
-                    limit,
-                });
+                let page_size = size.to_owned();
+                self.resources
+                    .hugetlb
+                    .push(HugetlbLimit { page_size, limit });
                 true
             }
             _ => false,
