@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let tests = test::Options {
         jobs: 3,
-        timeout: 120,
+        timeout: 240,
         ..test::Options::default()
     };
     results.add(test::on_host(&tests).unwrap_or_else(|error| failure("tests", &error)));

@@ -31,7 +31,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     pub(crate) jobs: usize,
     /// Seconds that a root test may take
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 240)]
     pub(crate) timeout: u64,
     /// Print every test's output, not only that of failures
     #[arg(long, short)]
