@@ -1,8 +1,8 @@
 //! Cases for Docker and Podman: states, signals, restarts, events, and that nothing is left.
 
 use std::time::{Duration, Instant};
-use tests::engine::{Case, Engine, IMAGE, Kind};
-use tests::wait_until;
+use tests::engine::{Case, Engine, IMAGE, Kind, unmounted_hierarchy};
+use tests::{skip, wait_until};
 
 pub(crate) const CASES: &[Case<Engine>] = &[
     ("states_from_created_to_removed", states),
@@ -118,6 +118,9 @@ fn pause(engine: &Engine) {
 }
 
 fn top_and_stats(engine: &Engine) {
+    if let (Kind::Docker, Some(name)) = (engine.kind(), unmounted_hierarchy()) {
+        skip!("containerd reads no group while the hierarchy `{name}` is mounted nowhere");
+    }
     let container = engine.start(&[], "sleep 4321 & sleep 1234; true");
     wait_until("top shows both", || {
         let list = container.call(&["top"]).succeeds().stdout();

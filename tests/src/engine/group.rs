@@ -37,6 +37,22 @@ impl Limit {
     }
 }
 
+/// A v1 hierarchy that exists and is mounted nowhere here: containerd then reads no group at all.
+#[must_use]
+pub fn unmounted_hierarchy() -> Option<String> {
+    let own = fs::read_to_string("/proc/self/cgroup").expect("/proc/self/cgroup");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc/self/mountinfo");
+    let mounted = |name: &str| {
+        let mut options = mounts.lines().filter_map(|line| line.rsplit(' ').next());
+        options.any(|options| options.split(',').any(|option| option == name))
+    };
+    own.lines()
+        .filter_map(|line| line.split(':').nth(1))
+        .flat_map(|names| names.split(','))
+        .find(|name| !name.is_empty() && !mounted(name))
+        .map(str::to_owned)
+}
+
 /// The directory of the process's group in the hierarchy of `controller`, and whether that is a v1 hierarchy.
 ///
 /// # Panics

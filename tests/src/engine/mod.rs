@@ -14,7 +14,7 @@ mod steps;
 
 pub use cli::{Engine, Kind, Running};
 pub use containerd::Containerd;
-pub use group::Limit;
+pub use group::{Limit, unmounted_hierarchy};
 pub use image::IMAGE;
 pub use sandbox::Sandbox;
 pub use steps::{Case, all};
