@@ -51,6 +51,7 @@ pub fn create(request: Create<'_>) -> Result<Created> {
     let (plan, text, warnings) = read_bundle(&request)?;
     let layout = cgroup::Layout::detect().during(|| "find the groups")?;
     let mut groups = Groups::place(&plan, &layout)?;
+    refuse_inhabited(groups.outer())?;
     let directory = Directory::create(request.root, &plan.id)?;
     let record = first_record(&plan, groups.outer());
     let made = directory
@@ -88,6 +89,20 @@ pub fn create(request: Create<'_>) -> Result<Created> {
             ))
         }
     }
+}
+
+/// Refuses a group that others live in: they would be limited, and killed, with the container.
+fn refuse_inhabited(group: &cgroup::Group) -> Result<()> {
+    for (name, path) in group.paths() {
+        let one = cgroup::Group::open(&BTreeMap::from([(name, path.clone())]));
+        let processes = one.procs_recursive().during(|| "linux.cgroupsPath")?;
+        if !processes.is_empty() {
+            let count = processes.len();
+            let operation = format!("linux.cgroupsPath: group `{}`", path.display());
+            return Err(Error::new(operation, format!("has {count} processes")));
+        }
+    }
+    Ok(())
 }
 
 fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {

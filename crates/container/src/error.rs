@@ -114,3 +114,28 @@ impl<T> During<T> for Result<T> {
         self.map_err(|error| error.within(operation()))
     }
 }
+
+/// Takes the middle out of a text of more than 4000 bytes. What is reported about a configuration
+/// has parts of it, which may be long; what it is about comes first and the cause last.
+#[must_use]
+pub fn shorten(text: String) -> String {
+    const MAX: usize = 4000;
+    if text.len() <= MAX {
+        return text;
+    }
+    let head = text.floor_char_boundary(MAX / 2);
+    let tail = text.ceil_char_boundary(text.len() - MAX / 2);
+    format!("{}…{}", &text[..head], &text[tail..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_loses_its_middle() {
+        let text = shorten(format!("first {} last", "ä".repeat(5000)));
+        assert!(text.len() < 4010 && text.starts_with("first ä") && text.ends_with("ä last"));
+        assert_eq!(shorten("short".to_owned()), "short");
+    }
+}

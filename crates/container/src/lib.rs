@@ -28,7 +28,7 @@ mod start;
 
 pub use control::{Force, Target, delete, kill, pause, resume, update};
 pub use create::{Create, Created, create};
-pub use error::{Error, Kind, Result};
+pub use error::{Error, Kind, Result, shorten};
 pub use events::{follow, stats};
 pub use exec::{Exec, Executed, exec};
 pub use id::ContainerId;

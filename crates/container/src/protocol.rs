@@ -26,7 +26,7 @@ pub(crate) enum Message {
     Failed { text: String },
 }
 
-/// The longest message; a longer text is cut.
+/// The longest message; a longer text is shortened.
 const MAX: usize = 4096;
 
 impl Message {
@@ -38,8 +38,8 @@ impl Message {
             Message::HooksDone => vec![b'h'],
             Message::Ready => vec![b'r'],
             Message::Failed { text } => {
-                let text = text.as_bytes();
-                [&[b'f'][..], &text[..text.len().min(MAX - 1)]].concat()
+                let text = crate::error::shorten(text.clone());
+                [&[b'f'][..], text.as_bytes()].concat()
             }
         }
     }

@@ -11,8 +11,8 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Pid;
@@ -166,13 +166,25 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Whether a container of this id has a directory; its path.
+///
+/// One that another user made or may write is refused: root would signal the processes and empty
+/// the groups that are written there.
 fn existing(root: &Path, id: &ContainerId) -> Result<PathBuf> {
     let path = root.join(id.as_str());
-    if path.is_dir() {
-        Ok(path)
-    } else {
-        Err(Error::not_found(id.as_str()))
+    let refused = |cause: &str| Err(Error::new(format!("state in `{}`", path.display()), cause));
+    let Ok(found) = std::fs::symlink_metadata(&path) else {
+        return Err(Error::not_found(id.as_str()));
+    };
+    if !found.is_dir() {
+        return refused("not a directory");
     }
+    if ![0, rustix::process::geteuid().as_raw()].contains(&found.uid()) {
+        return refused("another user is its owner");
+    }
+    if found.mode() & 0o022 != 0 {
+        return refused("other users may write to it");
+    }
+    Ok(path)
 }
 
 /// Reads a container's record without a lock; `None` while `create` has not written it.
@@ -182,10 +194,38 @@ pub(crate) fn read(root: &Path, id: &ContainerId) -> Result<Option<Record>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.during(|| format!("read `{}`", path.display()))?,
     };
-    let record = serde_json::from_slice(&text)
-        .map_err(|error| Error::new(format!("read `{}`", path.display()), error))?;
+    let named = || format!("read `{}`", path.display());
+    let record: Record =
+        spec::document("state.json", &text).map_err(|error| Error::new(named(), error))?;
+    record.cgroup_paths.values().try_for_each(|group| {
+        is_group(group).map_err(|error| error.within(format!("{}: cgroup_paths", named())))
+    })?;
     Ok(Some(record))
 }
+
+/// Refuses a path that is no group below a hierarchy's root. Were it a directory of another kind, a
+/// `delete` would signal whom its `cgroup.procs` lists and remove what is in it.
+fn is_group(path: &Path) -> Result<()> {
+    let named = || format!("`{}`", path.display());
+    let plain = |part: Component| matches!(part, Component::RootDir | Component::Normal(_));
+    if !path.is_absolute() || !path.components().all(plain) {
+        return Err(Error::new(named(), "not a plain path"));
+    }
+    // The parent of a hierarchy's root is on another file system.
+    for place in path.ancestors().take(2) {
+        match rustix::fs::statfs(place) {
+            Ok(found) if [CGROUP, CGROUP2].contains(&found.f_type) => {}
+            Err(sys::Errno::NOENT | sys::Errno::NODEV) => {}
+            Ok(_) => return Err(Error::new(named(), "not a group below a hierarchy's root")),
+            Err(errno) => return Err(errno).during(named),
+        }
+    }
+    Ok(())
+}
+
+/// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of linux/magic.h.
+const CGROUP: rustix::fs::FsWord = 0x0027_e0eb;
+const CGROUP2: rustix::fs::FsWord = 0x6367_7270;
 
 /// Reads the configuration as it was at `create`.
 pub(crate) fn read_config(root: &Path, id: &ContainerId) -> Result<spec::Spec> {

@@ -27,7 +27,7 @@ impl Log {
     /// Podman reads the whole file as one object.
     #[expect(clippy::print_stderr, reason = "the one place that prints errors")]
     pub(crate) fn fail(&self, error: &anyhow::Error, code: u8) -> ExitCode {
-        let text = format!("{error:#}");
+        let text = container::shorten(format!("{error:#}"));
         self.write("error", &text);
         let quoted = text.replace(['\n', '\r'], " ");
         eprintln!("floe-oci: {}", printable(&quoted));
@@ -43,7 +43,11 @@ impl Log {
         let Some(path) = &self.file else { return };
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let line = if self.json {
-            serde_json::json!({ "level": level, "msg": text, "time": time }).to_string()
+            // JSON leaves the controls from U+007F on as they are, and U+009B starts an escape.
+            let line = serde_json::json!({ "level": level, "msg": text, "time": time });
+            escaped(&line.to_string(), |letter| {
+                format!("\\u{:04x}", u32::from(letter))
+            })
         } else {
             format!("time=\"{time}\" level={level} msg={text:?}")
         };
@@ -56,16 +60,20 @@ impl Log {
     }
 }
 
-/// Text from a configuration must not reach a terminal's escape sequences.
-fn printable(text: &str) -> String {
-    let escape = |letter: char| -> String {
+/// Text of others must not reach a terminal's escape sequences.
+pub(crate) fn printable(text: &str) -> String {
+    escaped(text, |letter| letter.escape_default().to_string())
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> String {
+    let letters = text.chars().map(|letter| {
         if letter.is_control() {
-            letter.escape_default().to_string()
+            escape(letter)
         } else {
             letter.into()
         }
-    };
-    text.chars().map(escape).collect()
+    });
+    letters.collect()
 }
 
 #[cfg(test)]

@@ -76,7 +76,11 @@ pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Error> {
     document("resources", bytes)
 }
 
-fn document<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
+/// A document of our own making that others may have changed since.
+///
+/// # Errors
+/// The bytes are no such document; the error names the field.
+pub(crate) fn document<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
     check_size(name, bytes)?;
     check_nul(name, bytes)?;
     let mut json = serde_json::Deserializer::from_slice(bytes);

@@ -29,6 +29,7 @@ pub use linux::{
     MemoryPolicyMode, Namespace, NamespaceKind, NetDevice, Personality, PersonalityDomain,
     TimeOffset,
 };
+pub(crate) use load::document;
 pub use load::{MAX_DOCUMENT, load, parse, parse_process, parse_resources, read_document};
 pub use process::{
     Capabilities, ConsoleSize, CpuAffinity, IoPriority, IoPriorityClass, Process, Rlimit,

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 
 use crate::flags::{Format, Global, Id, List, Ps};
+use crate::log::printable;
 
 pub(crate) fn state(global: &Global, flags: &Id) -> anyhow::Result<ExitCode> {
     let state = container::state(&super::root(global), &super::id(&flags.id)?)?;
@@ -29,7 +30,7 @@ pub(crate) fn list(global: &Global, flags: &List) -> anyhow::Result<ExitCode> {
             let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
             let rows = states.iter().map(|state| {
                 let status = format!("{:?}", state.status).to_lowercase();
-                let bundle = state.bundle.display().to_string();
+                let bundle = printable(&state.bundle.display().to_string());
                 let (created, owner) = (state.created.clone(), state.owner.clone());
                 [
                     state.id.clone(),
@@ -104,7 +105,7 @@ fn lines_of(output: &str, pids: &[i32]) -> anyhow::Result<String> {
     });
     Ok(std::iter::once(heading)
         .chain(ours)
-        .map(|line| format!("{line}\n"))
+        .map(|line| format!("{}\n", printable(line)))
         .collect())
 }
 
