@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 /// What `floe-oci` may weigh: it is read, sealed and re-executed at each start of a container.
 const MAX_SIZE: u64 = 3 << 20;
 const MAX_PACKAGES: usize = 80;
-const MAX_BUILD: Duration = Duration::from_secs(120);
 /// What a boot with all root tests takes at most, of what it took on the reference machine.
 const ROUND: Duration = Duration::from_secs(150);
 
@@ -54,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 type Check = fn() -> Result<()>;
 
 const CHECKS: &[(&str, Check)] = &[
-    ("cold release build of floe-oci", builds_soon),
+    ("release build of floe-oci", builds),
     ("size of floe-oci", is_small),
     ("packages of floe-oci", has_few_packages),
     ("main job", main_job),
@@ -112,10 +111,10 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn builds_soon() -> Result<()> {
+/// The time is told, not judged: it belongs to `cargo xtask bench`, on a machine with nothing else to do.
+fn builds() -> Result<()> {
     let time = cold_build()?;
     println!("a cold build of floe-oci takes {:.0} s", time.as_secs_f64());
-    ensure!(time <= MAX_BUILD, "more than {} s", MAX_BUILD.as_secs());
     Ok(())
 }
 
