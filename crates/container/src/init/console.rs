@@ -15,49 +15,32 @@ use crate::spec;
 /// Starts a session and, where the configuration wants a terminal, makes one in the container's own
 /// devpts, hands its master out and shows it as `/dev/console`.
 pub(super) fn open(init: &mut Init<'_>) -> Result<()> {
-    rustix::process::setsid().during(|| "start a session")?;
-    let Some(process) = init
-        .plan
-        .spec
-        .process
-        .as_ref()
-        .filter(|process| process.terminal)
-    else {
-        return Ok(());
-    };
-    let socket = init.inherited.console.take();
-    let socket = socket.ok_or_else(|| Error::plain("nobody takes the terminal's master"))?;
-    let slave = hand_out(init.root()?, &socket, process.console_size)?;
-    if init.plan.devices.standard {
-        show_as_console(init.root()?, &slave)?;
+    match session(init)? {
+        Some(slave) if init.plan.devices.standard => show_as_console(init.root()?, &slave),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The terminal of a process that joins a container: its session's, but not `/dev/console`.
 pub(super) fn open_joined(init: &mut Init<'_>) -> Result<()> {
+    session(init).map(drop)
+}
+
+/// Starts a session, with a terminal if one is wanted; its slave.
+fn session(init: &mut Init<'_>) -> Result<Option<OwnedFd>> {
     rustix::process::setsid().during(|| "start a session")?;
-    let Some(process) = init
-        .plan
-        .spec
-        .process
-        .as_ref()
-        .filter(|process| process.terminal)
-    else {
-        return Ok(());
+    let process = init.plan.spec.process.as_ref();
+    let Some(process) = process.filter(|process| process.terminal) else {
+        return Ok(None);
     };
     let socket = init.inherited.console.take();
     let socket = socket.ok_or_else(|| Error::plain("nobody takes the terminal's master"))?;
-    hand_out(init.root()?, &socket, process.console_size).map(drop)
+    hand_out(init.root()?, &socket, process.console_size).map(Some)
 }
 
 /// Makes a terminal below `root`, sends its master through `socket` with its name as the text, as
 /// runc's console protocol has it, and makes its slave the standard streams.
-pub(super) fn hand_out(
-    root: &OwnedFd,
-    socket: &OwnedFd,
-    size: Option<spec::ConsoleSize>,
-) -> Result<OwnedFd> {
+fn hand_out(root: &OwnedFd, socket: &OwnedFd, size: Option<spec::ConsoleSize>) -> Result<OwnedFd> {
     let master = open_multiplexer(root)?;
     let slave = sys::terminal::slave_of(&master).during(|| "open the terminal")?;
     if let Some(spec::ConsoleSize { height, width }) = size {
