@@ -5,10 +5,11 @@
     reason = "a test that panics has failed; skips are told"
 )]
 
+mod fixture;
+
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cgroup::devices::{DeviceAccess, DeviceKind, DeviceRule};
@@ -16,81 +17,9 @@ use cgroup::group::Frozen;
 use cgroup::resources::{Cpu, Limit, Memory};
 use cgroup::watch::{MemoryLevel, Oom, Stalled, Trigger};
 use cgroup::{Controller, Group, Layout, Request, Resources};
+use fixture::Fixture;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
-
-/// Two processes in a group of the test's own; everything is removed in the end.
-struct Fixture {
-    group: Group,
-    parent: String,
-    layout: Layout,
-    children: Vec<Child>,
-}
-
-impl Fixture {
-    fn new(name: &str) -> Option<Self> {
-        let layout = Layout::detect().unwrap();
-        if !rustix::process::geteuid().is_root() {
-            println!("SKIP: not root");
-            return None;
-        }
-        let hierarchies = || layout.v1.iter().chain(&layout.v2);
-        if hierarchies().next().is_none() || hierarchies().any(|found| found.read_only) {
-            println!("SKIP: no writable cgroup file system");
-            return None;
-        }
-        let parent = format!("/floe-test-{}-{name}", std::process::id());
-        let path = format!("{parent}/group");
-        let request = Request {
-            id: "unused",
-            path: Some(&path),
-            rootless: false,
-        };
-        let group = Group::place(&layout, &request).unwrap();
-        Some(Self {
-            group,
-            parent,
-            layout,
-            children: Vec::new(),
-        })
-    }
-
-    fn spawn(&mut self) -> Pid {
-        let child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let pid = Pid::from_child(&child);
-        self.children.push(child);
-        pid
-    }
-
-    fn read(&self, controller: Controller, file: &str) -> String {
-        let directory = self.group.directory(controller).unwrap();
-        // A cpuset mounted without prefix has bare names.
-        let bare = file.split_once('.').map_or(file, |(_, bare)| bare);
-        let text = std::fs::read_to_string(directory.join(file));
-        let text = text.or_else(|_| std::fs::read_to_string(directory.join(bare)));
-        text.unwrap().trim().to_owned()
-    }
-
-    fn parents(&self) -> Vec<PathBuf> {
-        let hierarchies = self.layout.v1.iter().chain(&self.layout.v2);
-        hierarchies
-            .map(|found| found.directory(Path::new(&self.parent)))
-            .collect()
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = self.group.remove();
-        for parent in self.parents() {
-            let _ = std::fs::remove_dir(parent);
-        }
-    }
-}
 
 /// The groups of a process in the hierarchies that the layout shows.
 fn own_groups(layout: &Layout, pid: Pid) -> Vec<String> {

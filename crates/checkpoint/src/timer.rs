@@ -96,8 +96,14 @@ pub(crate) fn create(timers: &TaskTimersEntry, tape: &mut Tape) {
 /// Starts all timers; the last thing before the process runs.
 pub(crate) fn arm(timers: &TaskTimersEntry, tape: &mut Tape) {
     for (which, timer) in [(0, &timers.real), (1, &timers.virt), (2, &timers.prof)] {
-        if timer.vsec != 0 || timer.vusec != 0 {
-            let value = words(&[timer.isec, timer.iusec, timer.vsec, timer.vusec]);
+        // A timer whose signal waits to be taken has no time left: the kernel starts it again with
+        // its interval when the signal is taken, and would not know that of a new timer.
+        let (vsec, vusec) = match (timer.vsec, timer.vusec) {
+            (0, 0) => (timer.isec, timer.iusec),
+            left => left,
+        };
+        if vsec != 0 || vusec != 0 {
+            let value = words(&[timer.isec, timer.iusec, vsec, vusec]);
             let value = tape.data(&value);
             tape.call(
                 "start interval timer",

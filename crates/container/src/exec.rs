@@ -69,14 +69,17 @@ pub fn exec(request: Exec<'_>) -> Result<Executed> {
         let init = Init::new(&plan, (&layout, &groups), socket, inherited);
         init::join(init, record.init_process_pid)
     })?;
-    let led = lead(&plan, &groups, &request.groups, &child, &ours).and_then(|()| {
-        match &request.pid_file {
-            None => Ok(()),
-            Some(path) => {
-                let pid = child.pid.as_raw_nonzero().get().to_string();
-                record::write_atomically(path, pid.as_bytes())
-                    .map_err(|error| error.within("--pid-file"))
-            }
+    let place = Place {
+        groups: &groups,
+        below: &request.groups,
+        first: init.pid,
+    };
+    let led = lead(&plan, &place, &child, &ours).and_then(|()| match &request.pid_file {
+        None => Ok(()),
+        Some(path) => {
+            let pid = child.pid.as_raw_nonzero().get().to_string();
+            record::write_atomically(path, pid.as_bytes())
+                .map_err(|error| error.within("--pid-file"))
         }
     });
     match led {
@@ -122,18 +125,22 @@ fn read(request: &Exec<'_>) -> Result<(Plan, Record)> {
     Ok((plan, record))
 }
 
-fn lead(
-    plan: &Plan,
-    groups: &cgroup::Group,
-    below: &[(String, PathBuf)],
-    child: &Child,
-    socket: &OwnedFd,
-) -> Result<()> {
+/// Where the process is put.
+struct Place<'a> {
+    /// The group of the container's processes.
+    groups: &'a cgroup::Group,
+    /// Groups below it that were asked for.
+    below: &'a [(String, PathBuf)],
+    /// The container's first process.
+    first: Pid,
+}
+
+fn lead(plan: &Plan, place: &Place<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
     let process = plan.spec.process.as_ref();
     let affinity = process.and_then(|process| process.exec_cpu_affinity.as_ref());
     let initial = affinity.and_then(|affinity| affinity.initial.as_deref());
     set_affinity(child.pid, "initial", initial)?;
-    attach(groups, below, child.pid)?;
+    attach(place, child.pid)?;
     set_affinity(
         child.pid,
         "final",
@@ -152,10 +159,11 @@ fn lead(
 }
 
 /// Attaches to the container's groups, or to those below them that were asked for.
-fn attach(groups: &cgroup::Group, below: &[(String, PathBuf)], pid: Pid) -> Result<()> {
+fn attach(place: &Place<'_>, pid: Pid) -> Result<()> {
+    let (groups, below) = (place.groups, place.below);
     if below.is_empty() {
-        let attached = groups.attach(pid);
-        return attached.map_err(|error| Error::new("attach the process to the groups", error));
+        let attached = groups.attach_beside(pid, place.first);
+        return attached.during(|| "attach the process to the groups");
     }
     let paths = groups.paths().into_iter().map(|(name, path)| {
         let wanted = below.iter().find(|(controller, _)| *controller == name);
