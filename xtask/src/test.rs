@@ -21,9 +21,9 @@ use std::time::Duration;
 pub(crate) struct Options {
     /// Run only tests whose name contains this (`program::module::test`)
     pub(crate) filter: Option<String>,
-    /// Leave out tests whose name contains this
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) except: Option<String>,
+    /// Leave out tests whose name contains one of these
+    #[arg(long, value_name = "TEXT,…", value_delimiter = ',')]
+    pub(crate) except: Vec<String>,
     /// Run the long tests too, those marked `#[ignore]`, and the root tests in virtual machines
     #[arg(long)]
     pub(crate) all: bool,

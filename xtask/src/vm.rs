@@ -4,7 +4,7 @@
 //! The guest's root is the host's `/`, read-only over virtiofs and under an overlay in the guest's RAM,
 //! so that the host's programs and this build run as they are. QEMU interprets (TCG): no /dev/kvm is
 //! needed, a boot takes about three seconds, programs run 6 to 30 times slower than on the host. Needs
-//! root, apt, qemu-system-x86, busybox-static, xz-utils and a virtiofsd.
+//! root, apt, qemu-system-x86, busybox-static, xz-utils, e2fsprogs and a virtiofsd.
 
 pub(crate) mod guest;
 mod initramfs;

@@ -5,21 +5,93 @@
     reason = "a test that panics has failed; skips are told"
 )]
 
-mod fixture;
-
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cgroup::devices::{DeviceAccess, DeviceKind, DeviceRule};
 use cgroup::group::Frozen;
 use cgroup::resources::{Cpu, Limit, Memory};
-use cgroup::watch::{MemoryLevel, Oom, Stalled, Trigger};
 use cgroup::{Controller, Group, Layout, Request, Resources};
-use fixture::Fixture;
-use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal};
+
+#[path = "host/events.rs"]
+mod events;
+
+/// Two processes in a group of the test's own; everything is removed in the end.
+struct Fixture {
+    group: Group,
+    parent: String,
+    layout: Layout,
+    children: Vec<Child>,
+}
+
+impl Fixture {
+    fn new(name: &str) -> Option<Self> {
+        let layout = Layout::detect().unwrap();
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIP: not root");
+            return None;
+        }
+        let hierarchies = || layout.v1.iter().chain(&layout.v2);
+        if hierarchies().next().is_none() || hierarchies().any(|found| found.read_only) {
+            println!("SKIP: no writable cgroup file system");
+            return None;
+        }
+        let parent = format!("/floe-test-{}-{name}", std::process::id());
+        let path = format!("{parent}/group");
+        let request = Request {
+            id: "unused",
+            path: Some(&path),
+            rootless: false,
+        };
+        let group = Group::place(&layout, &request).unwrap();
+        Some(Self {
+            group,
+            parent,
+            layout,
+            children: Vec::new(),
+        })
+    }
+
+    fn spawn(&mut self) -> Pid {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        self.children.push(child);
+        pid
+    }
+
+    fn read(&self, controller: Controller, file: &str) -> String {
+        let directory = self.group.directory(controller).unwrap();
+        // A cpuset mounted without prefix has bare names.
+        let bare = file.split_once('.').map_or(file, |(_, bare)| bare);
+        let text = std::fs::read_to_string(directory.join(file));
+        let text = text.or_else(|_| std::fs::read_to_string(directory.join(bare)));
+        text.unwrap().trim().to_owned()
+    }
+
+    fn parents(&self) -> Vec<PathBuf> {
+        let hierarchies = self.layout.v1.iter().chain(&self.layout.v2);
+        hierarchies
+            .map(|found| found.directory(Path::new(&self.parent)))
+            .collect()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = self.group.remove();
+        for parent in self.parents() {
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+}
 
 /// The groups of a process in the hierarchies that the layout shows.
 fn own_groups(layout: &Layout, pid: Pid) -> Vec<String> {
@@ -276,105 +348,6 @@ fn opened_in(group: &Group) -> String {
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-#[test]
-fn out_of_memory_is_noticed_and_counted() {
-    let Some(mut fixture) = Fixture::new("oom") else {
-        return;
-    };
-    fixture.group.create().unwrap();
-    if fixture.group.directory(Controller::Memory).is_none() {
-        println!("SKIP: no memory controller");
-        return;
-    }
-    let limit = Some(Limit::Max(8 << 20));
-    let memory = Memory {
-        limit,
-        swap: limit,
-        ..Memory::default()
-    };
-    fixture
-        .group
-        .apply(&Resources {
-            memory,
-            ..Resources::default()
-        })
-        .unwrap();
-    let mut watch = fixture.group.watch_oom().unwrap();
-    assert_eq!(
-        watch.take().unwrap(),
-        Oom::Times(0).or_ended_where_empty(&fixture)
-    );
-    let mut shell = Command::new("sh")
-        .args([
-            "-c",
-            "read go; exec dd if=/dev/zero of=/dev/null bs=64M count=1",
-        ])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    fixture.group.attach(Pid::from_child(&shell)).unwrap();
-    shell.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    assert!(!shell.wait().unwrap().success());
-    let mut times = 0;
-    let until = Instant::now() + Duration::from_secs(20);
-    while times == 0 && Instant::now() < until {
-        let wait = rustix::event::Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        };
-        let mut fds = [PollFd::new(&watch, PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&wait)).unwrap();
-        if let Oom::Times(more) = watch.take().unwrap() {
-            times += more;
-        }
-    }
-    assert!(times > 0);
-    assert!(fixture.group.stats().unwrap().memory.unwrap().oom_kills > 0);
-    fixture.group.remove().unwrap();
-    assert_eq!(watch.take().unwrap(), Oom::Ended);
-}
-
-trait OrEnded {
-    fn or_ended_where_empty(self, fixture: &Fixture) -> Self;
-}
-
-impl OrEnded for Oom {
-    /// v2 tells at once that a group has no processes.
-    fn or_ended_where_empty(self, fixture: &Fixture) -> Self {
-        if fixture.group.paths().contains_key("memory") {
-            self
-        } else {
-            Self::Ended
-        }
-    }
-}
-
-#[test]
-fn pressure_can_be_watched() {
-    let Some(mut fixture) = Fixture::new("pressure") else {
-        return;
-    };
-    fixture.group.create().unwrap();
-    let trigger = Trigger {
-        resource: Stalled::Cpu,
-        full: false,
-        stall: Duration::from_millis(150),
-        window: Duration::from_secs(2),
-    };
-    if fixture.group.paths().contains_key("") {
-        fixture.group.watch_stall(&trigger).unwrap();
-    }
-    match fixture.group.watch_memory_level(MemoryLevel::Medium) {
-        Ok(_) => assert!(fixture.group.paths().contains_key("memory")),
-        Err(error) => {
-            let text = error.to_string();
-            let known = ["watch stalls", "no usable memory controller"];
-            assert!(known.iter().any(|cause| text.contains(cause)), "{text}");
-        }
-    }
 }
 
 #[test]

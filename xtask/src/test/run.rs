@@ -29,9 +29,15 @@ pub(crate) fn plan(programs: &[Program], options: &Options) -> Result<Vec<Job>> 
         let mut tests = list(program, &[])?;
         let chosen = |test: &String| {
             let name = format!("{}::{test}", program.name);
-            let has =
-                |text: &Option<String>| text.as_ref().map(|text| name.contains(text.as_str()));
-            has(&options.filter).unwrap_or(true) && !has(&options.except).unwrap_or(false)
+            let chosen = options
+                .filter
+                .as_ref()
+                .is_none_or(|filter| name.contains(filter.as_str()));
+            chosen
+                && !options
+                    .except
+                    .iter()
+                    .any(|text| name.contains(text.as_str()))
         };
         tests.retain(chosen);
         let waiting = if options.all {

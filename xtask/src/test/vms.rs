@@ -48,6 +48,9 @@ pub(crate) const ROUNDS: [Round; 5] = [
     },
 ];
 
+/// What takes minutes where code is interpreted, or waits for a race that needs two fast processors.
+const SLOW: [&str; 5] = ["engine_", "kill_steps", "floe_", "attack_", "checkpoint::"];
+
 impl Round {
     fn name(&self) -> String {
         let layout = match self.layout {
@@ -68,10 +71,13 @@ pub(crate) fn run(round: &Round, options: &Options, limit: Duration) -> Result<R
     println!("\nroot tests in a virtual machine: {}", round.name());
     let mut command = vec!["test".to_owned()];
     command.extend(options.filter.clone());
-    // Engines take minutes where code is interpreted: one machine is enough, and only where time is not short.
-    if !(options.all && round.engines) {
-        command.push("--except=engine_".to_owned());
+    let mut except: Vec<&str> = Vec::new();
+    if !options.all {
+        except.extend(SLOW);
+    } else if !round.engines {
+        except.push("engine_");
     }
+    command.extend(except.iter().map(|text| format!("--except={text}")));
     let machine = vm::Options {
         kernel: round.kernel.to_owned(),
         cgroup: round.layout,

@@ -22,8 +22,8 @@ use std::process::{Command, ExitCode, Stdio};
 pub(crate) const SELF: &str = "/run/floe-vm/xtask";
 /// Where the command may leave a result for the host.
 pub(crate) const RESULT: &str = "/run/floe-vm/result";
-/// The guest's `$TMPDIR`.
-pub(crate) const TEMPORARY: &str = "/var/tmp";
+/// The guest's `$TMPDIR`: short, for paths of sockets begin with it.
+pub(crate) const TEMPORARY: &str = "/mnt";
 const CONF: &str = "/floe-vm/conf.json";
 const BUSYBOX: &str = "/run/floe-vm/busybox";
 const GROUPS: &str = "/sys/fs/cgroup";
@@ -168,12 +168,14 @@ pub(crate) fn second() -> Result<ExitCode> {
     if getpid() == Pid::INIT {
         prepare(conf.layout)?;
     }
-    // Room for files on something other than the overlay, on which no overlay can stack; not below /run,
-    // which tests of engines cover with one of their own.
-    attach("tmpfs", "tmpfs", TEMPORARY, "mode=1777")?;
     // The kernel calls it as modprobe; busybox goes by that name.
     symlink(BUSYBOX, "/run/floe-vm/modprobe")?;
     fs::write("/proc/sys/kernel/modprobe", "/run/floe-vm/modprobe")?;
+    // Room on a disk, as containers have it: no overlay can stack on the root, which is one, and a tmpfs
+    // lacks the user's extended attributes before Linux 6.6. Not below /run, which tests of engines cover.
+    attach("ext4", "/dev/vda", TEMPORARY, "nobarrier").context("mount the disk")?;
+    let everyone = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o1777);
+    fs::set_permissions(TEMPORARY, everyone)?;
     let code = run(&conf).unwrap_or_else(|error| {
         eprintln!("xtask in the guest: {error:#}");
         125

@@ -7,8 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What must be loaded to reach the root; everything else the guest's modprobe loads.
-const EARLY: [&str; 4] = ["virtio_pci", "virtio_console", "virtiofs", "overlay"];
+/// What must be loaded to reach the root and the disk; everything else the guest's modprobe loads.
+const EARLY: [&str; 6] = [
+    "virtio_pci",
+    "virtio_console",
+    "virtiofs",
+    "overlay",
+    "virtio_blk",
+    "ext4",
+];
 
 /// A kernel of the cache: `vmlinuz` and `modules/`.
 #[derive(Debug)]

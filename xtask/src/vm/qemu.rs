@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Bytes of the guest's disk; as a file with holes it takes what the guest writes.
+const DISK: u64 = 4 << 30;
+
 /// Where QEMU lies and what it needs to run there.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -89,6 +92,7 @@ impl Drop for Running {
 impl Machine<'_> {
     /// Boots and shows the guest's output until it is over.
     pub(crate) fn run(&self, served: &[Served], limit: Duration) -> Result<Ended> {
+        self.make_disk()?;
         let daemons = served
             .iter()
             .map(|share| self.serve(share))
@@ -155,6 +159,14 @@ impl Machine<'_> {
         })
     }
 
+    fn make_disk(&self) -> Result<()> {
+        let disk = self.directory.join("disk");
+        File::create(&disk)?.set_len(DISK)?;
+        let mut command = Command::new("mkfs.ext4");
+        output(command.args(["-q", "-O", "^has_journal"]).arg(&disk)).context("make a disk")?;
+        Ok(())
+    }
+
     fn add_hardware(&self, command: &mut Command) {
         let cpus = self.cpus.to_string();
         // q35 without its slow parts. The `microvm` machine has no clock to calibrate by and hangs at random.
@@ -192,6 +204,11 @@ impl Machine<'_> {
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initramfs);
+        let disk = self.directory.join("disk").display().to_string();
+        command.arg("-drive").arg(format!(
+            "if=none,id=disk,format=raw,cache=unsafe,file={disk}"
+        ));
+        command.args(["-device", "virtio-blk-pci,drive=disk"]);
         command.args(["-append", self.command_line, "-device", "virtio-serial-pci"]);
     }
 
