@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use tests::{Floe, wait_until};
 
@@ -264,7 +265,11 @@ fn read_until(master: &mut std::fs::File, text: &str) -> String {
     let (mut seen, mut buffer) = (String::new(), [0; 4096]);
     let end = Instant::now() + Duration::from_secs(10);
     while !seen.contains(text) {
-        assert!(Instant::now() < end, "waited in vain for {text:?}: {seen:?}");
+        let left = end.saturating_duration_since(Instant::now());
+        let left = rustix::event::Timespec::try_from(left).unwrap();
+        let mut fds = [PollFd::new(master, PollFlags::IN)];
+        let ready = poll(&mut fds, Some(&left)).unwrap();
+        assert!(ready > 0, "waited in vain for {text:?}: {seen:?}");
         match master.read(&mut buffer) {
             Ok(0) | Err(_) => panic!("the terminal ended before {text:?}: {seen:?}"),
             Ok(length) => seen.push_str(&String::from_utf8_lossy(&buffer[..length])),

@@ -29,6 +29,18 @@ fn the_first_command_runs_as_an_ordinary_user() {
 }
 
 #[test]
+fn a_store_that_another_user_prepared_is_refused() {
+    let floe = need!(ordinary(), "needs user namespaces for ordinary users");
+    std::os::unix::fs::chown(floe.path("run"), Some(1234), None).unwrap();
+    floe.line("ps").exits(125).says("belongs to user 1234");
+    std::os::unix::fs::chown(floe.path("run"), Some(USER), None).unwrap();
+    std::os::unix::fs::chown(floe.path(""), Some(1234), None).unwrap();
+    floe.line("ps").exits(125).says("belongs to user 1234");
+    std::os::unix::fs::chown(floe.path(""), Some(USER), None).unwrap();
+    floe.line("ps").succeeds();
+}
+
+#[test]
 fn secrets_stay_hidden_from_an_ordinary_user() {
     let floe = need!(ordinary(), "needs user namespaces for ordinary users");
     floe.call(["run", "--rm", "--", "sh", "-c", "cat /etc/shadow"]).fails();

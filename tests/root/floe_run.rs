@@ -353,7 +353,10 @@ fn an_init_reaps_and_forwards() {
     let script = "(sleep 0.1 &) ; sleep 0.4; ps -e -o stat= | grep -c Z";
     floe.call(["run", "--rm", "--init", "--", "sh", "-c", script]).exits(1).prints("0\n");
     floe.call(["run", "--rm", "--init", "--", "sh", "-c", "exit 9"]).exits(9);
-    floe.call(["run", "-d", "--name", "i", "--init", "--", "sleep", "1000"]).succeeds();
+    // A signal before the init listens is lost, as with any first process.
+    let script = "echo ready; exec sleep 1000";
+    floe.call(["run", "-d", "--name", "i", "--init", "--", "sh", "-c", script]).succeeds();
+    tests::wait_until("it is ready", || floe.line("logs i").succeeds().stdout() == "ready\n");
     floe.line("stop -t 60 i").succeeds();
     assert_eq!(floe.inspect("i")["state"]["exitCode"], 143);
 }
@@ -403,6 +406,37 @@ fn a_user_namespace_makes_root_somebody_else() {
     let layer = floe.inspect("u")["layer"].as_str().unwrap().to_owned();
     let found = Command::new("find").args([&layer, "-uid", "0", "-type", "f"]).output().unwrap();
     assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
+}
+
+#[test]
+fn the_default_root_works_in_a_user_namespace() {
+    let floe = Floe::new();
+    let script = "id -u; touch /etc/made /usr/made && cat /proc/self/uid_map | tr -s ' '";
+    let args = ["run", "--rm", "--userns", "0:200000:65536", "--", "sh", "-c", script];
+    floe.call(args).succeeds().prints("0\n 0 200000 65536\n");
+}
+
+#[test]
+fn namespaces_of_the_host_are_shared_where_asked_for() {
+    let floe = Floe::new();
+    for (flag, file) in [("--pid", "pid"), ("--ipc", "ipc"), ("--uts", "uts"), ("--net", "net")] {
+        let own = std::fs::read_link(format!("/proc/self/ns/{file}")).unwrap();
+        let inside = format!("/proc/self/ns/{file}");
+        floe.call(["run", "--rm", flag, "host", "--", "readlink", &inside])
+            .succeeds()
+            .prints(&format!("{}\n", own.display()));
+    }
+}
+
+#[test]
+fn a_privileged_container_has_what_floe_has() {
+    let floe = Floe::new();
+    let script = "grep -c 'Seccomp:.*0' /proc/self/status; mount -t tmpfs none /mnt && echo mounted; \
+                  sed -n 's/CapEff:.//p' /proc/self/status";
+    let text = floe.call(["run", "--rm", "--privileged", "--", "sh", "-c", script]).succeeds().stdout();
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap().trim();
+    assert_eq!(text, format!("1\nmounted\n{own}\n"));
 }
 
 #[test]

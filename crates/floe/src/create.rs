@@ -324,6 +324,7 @@ impl Draft {
                 host_network: self.namespaces.network != Namespace::Private,
                 host_ipc: self.namespaces.ipc == Namespace::Host,
                 host_pid: self.namespaces.pid == Namespace::Host,
+                host_queues: Path::new("/dev/mqueue").is_dir(),
                 fresh_run: self.root.is_host,
             },
             environment: self.environment(flags, &hostname)?,

@@ -46,14 +46,15 @@ impl Store {
         ] {
             make_private(&directory)?;
         }
-        let owner = std::fs::metadata(&store.run)
-            .with_context(|| format!("look at `{}`", store.run.display()))?
-            .uid();
-        if owner != rustix::process::geteuid().as_raw() {
-            bail!(
-                "`{}` belongs to user {owner}\nset FLOE_RUN_DIR to another",
-                store.run.display()
-            );
+        for (directory, variable) in [
+            (&store.run, "FLOE_RUN_DIR"),
+            (&store.state, "FLOE_STATE_DIR"),
+        ] {
+            check_owner(directory, &[rustix::process::geteuid().as_raw()], variable)?;
+            // Whoever owns the directory above can put another in its place.
+            if let Some(above) = directory.parent() {
+                check_owner(above, &[0, rustix::process::geteuid().as_raw()], variable)?;
+            }
         }
         Ok(store)
     }
@@ -169,6 +170,20 @@ impl Store {
             let _ = std::fs::remove_file(link);
         }
     }
+}
+
+/// Refuses a directory that somebody else may have prepared: in `/tmp` anybody can be first.
+fn check_owner(directory: &Path, allowed: &[u32], variable: &str) -> Result<()> {
+    let owner = std::fs::metadata(directory)
+        .with_context(|| format!("look at `{}`", directory.display()))?
+        .uid();
+    if !allowed.contains(&owner) {
+        bail!(
+            "`{}` belongs to user {owner}\nset {variable} to another",
+            directory.display()
+        );
+    }
+    Ok(())
 }
 
 /// The trees' paths, by the caller's rights and environment.

@@ -115,6 +115,10 @@ fn process(container: &Container, flags: &Flags, pid: i32) -> Result<Value> {
     let mut process = spec["process"].take();
     process["args"] = json!(flags.command);
     process["terminal"] = flags.tty.into();
+    if let (true, Some((rows, columns))) = (flags.tty, crate::terminal::size()) {
+        // Set before the program begins: it may ask at once.
+        process["consoleSize"] = json!({ "height": rows, "width": columns });
+    }
     if let Some(directory) = &flags.workdir {
         process["cwd"] = directory.as_str().into();
     }

@@ -71,7 +71,10 @@ impl Root {
             shown.push(path);
         }
         let mut directory = "/".to_owned();
-        if visibility::may_show_current(&current) {
+        // The root of such a container is another user of the host, who cannot enter root's own.
+        let reachable = |path: &Path| store.rootless || !user_namespace || is_open_to_all(path);
+        shown.retain(|path| reachable(path));
+        if visibility::may_show_current(&current) && reachable(&current) {
             directory = current.to_string_lossy().into_owned();
             shown.push(current);
         }
@@ -140,6 +143,16 @@ impl Root {
             directory: "/".to_owned(),
         })
     }
+}
+
+/// Whether every user of the host can reach a path.
+fn is_open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.ancestors().all(|directory| {
+        directory
+            .metadata()
+            .is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+    })
 }
 
 /// Layers seen as one tree, at its top. Deeper, the kernel's overlay does it.

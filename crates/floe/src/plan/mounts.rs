@@ -222,6 +222,8 @@ pub(crate) struct KernelView {
     pub(crate) tty_group: bool,
     pub(crate) host_network: bool,
     pub(crate) host_ipc: bool,
+    /// Whether the host has message queues to share, as `/dev/mqueue`.
+    pub(crate) host_queues: bool,
     pub(crate) host_pid: bool,
     /// Whether `/run` is a fresh one (the default root) or the image's.
     pub(crate) fresh_run: bool,
@@ -276,7 +278,9 @@ pub(crate) fn kernel(view: &KernelView) -> Vec<Value> {
         mount("/dev/pts", "devpts", &pts),
     ];
     mounts.push(shm);
-    if view.host_ipc && view.user_namespace {
+    if view.host_ipc && view.user_namespace && !view.host_queues {
+        // A user namespace may mount queues only over an IPC namespace of its own.
+    } else if view.host_ipc && view.user_namespace {
         let options = ["bind", "nosuid", "noexec", "nodev"];
         mounts.push(json!({ "destination": "/dev/mqueue", "type": "bind",
                             "source": "/dev/mqueue", "options": options }));
