@@ -7,6 +7,21 @@ use tests::{need, skip, wait_until};
 #[test]
 fn containerd_runs_containers() {
     let containerd = need!(Containerd::start(), "needs containerd and busybox-static");
+    everything(&containerd);
+}
+
+#[test]
+#[ignore = "takes the newest engines"]
+fn newest_containerd_runs_containers() {
+    let root = need!(
+        engine::newest_root(),
+        "needs the newest engines (cargo xtask peers engines)"
+    );
+    let containerd = need!(Containerd::newest(&root), "needs busybox-static");
+    everything(&containerd);
+}
+
+fn everything(containerd: &Containerd) {
     let cases: &[Case<Containerd>] = &[
         ("run_returns_the_status", run),
         ("unexecutable", unexecutable),
@@ -22,8 +37,8 @@ fn containerd_runs_containers() {
         ("joined_namespaces", joined_namespaces),
         ("twenty_in_parallel", twenty_in_parallel),
     ];
-    engine::all(&containerd, cases, 4);
-    nothing_is_left(&containerd);
+    engine::all(containerd, cases, 4);
+    nothing_is_left(containerd);
 }
 
 fn run(containerd: &Containerd) {
@@ -116,6 +131,9 @@ fn exec(containerd: &Containerd) {
 }
 
 fn terminal(containerd: &Containerd) {
+    if !containerd.sandbox().outside("/usr/bin/script").exists() {
+        skip!("needs script(1)");
+    }
     let command = containerd.run_command(&tests::unique_id(), &["--rm", "--tty"], &["sh", "-c", "until stty size 2>/dev/null | grep '33 91'; do sleep 0.02; done; tty | grep -c /dev/pts/0; exit 6"]);
     let words: Vec<String> = command
         .get_args()

@@ -8,6 +8,21 @@ use tests::need;
 fn docker_runs_containers() {
     let engine = need!(Engine::docker(&[]), "needs docker.io and busybox-static");
     let own: &[Case<Engine>] = &[("buildkit_runs_commands", buildkit)];
+    everything(&engine, own);
+}
+
+#[test]
+#[ignore = "takes the newest engines"]
+fn newest_docker_runs_containers() {
+    let root = need!(
+        engine::newest_root(),
+        "needs the newest engines (cargo xtask peers engines)"
+    );
+    let engine = need!(Engine::newest_docker(&root), "needs busybox-static");
+    everything(&engine, &[]);
+}
+
+fn everything(engine: &Engine, own: &[Case<Engine>]) {
     let cases = [
         engine_process::CASES,
         engine_lifecycle::CASES,
@@ -16,8 +31,8 @@ fn docker_runs_containers() {
         engine_storage::CASES,
         own,
     ];
-    engine::all(&engine, &cases.concat(), 4);
-    engine_lifecycle::nothing_is_left(&engine);
+    engine::all(engine, &cases.concat(), 4);
+    engine_lifecycle::nothing_is_left(engine);
 }
 
 #[test]

@@ -7,6 +7,21 @@ use tests::need;
 #[test]
 fn podman_runs_containers() {
     let engine = need!(Engine::podman(), "needs podman and busybox-static");
+    everything(&engine);
+}
+
+#[test]
+#[ignore = "takes the newest engines"]
+fn newest_podman_runs_containers() {
+    let root = need!(
+        engine::newest_root(),
+        "needs the newest engines (cargo xtask peers engines)"
+    );
+    let engine = need!(Engine::newest_podman(&root), "needs busybox-static");
+    everything(&engine);
+}
+
+fn everything(engine: &Engine) {
     let own: &[Case<Engine>] = &[
         ("user_namespaces", user_namespaces),
         ("pods_share_namespaces", pods),
@@ -21,8 +36,8 @@ fn podman_runs_containers() {
         engine_storage::CASES,
         own,
     ];
-    engine::all(&engine, &cases.concat(), 4);
-    engine_lifecycle::nothing_is_left(&engine);
+    engine::all(engine, &cases.concat(), 4);
+    engine_lifecycle::nothing_is_left(engine);
 }
 
 fn user_namespaces(engine: &Engine) {

@@ -61,7 +61,19 @@ fn through_overlay(program: &Path) -> Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(mount.as_fd(), name, flags, Mode::empty())
+    let sealed = openat(mount.as_fd(), name, flags, Mode::empty())?;
+    // A program that is bind-mounted where it lies is not in its directory's file system: the
+    // overlay shows what the mount covers.
+    let identity = |found: rustix::fs::Stat| {
+        let changed = (found.st_mtime, found.st_mtime_nsec);
+        (found.st_ino, found.st_size, changed, found.st_mode)
+    };
+    let running = rustix::fs::stat("/proc/self/exe")?;
+    if identity(running) == identity(rustix::fs::fstat(&sealed)?) {
+        Ok(sealed)
+    } else {
+        Err(Errno::STALE)
+    }
 }
 
 /// A directory that every kernel has, with nothing in it that matters.

@@ -4,7 +4,7 @@ use crate::engine::image::{self, IMAGE};
 use crate::engine::{Limit, Sandbox};
 use crate::{Outcome, Runtime, host, wait_until};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An engine with the runtime under test and [`IMAGE`].
@@ -28,19 +28,35 @@ impl Engine {
     /// Starts a `dockerd` with these further options; `None` where it or a static busybox is not installed.
     #[must_use]
     pub fn docker(options: &[&str]) -> Option<Self> {
-        Self::docker_prepared(options, |_| ())
+        host::program("dockerd")?;
+        Self::start_docker(Sandbox::new(), options)
     }
 
-    fn docker_prepared(options: &[&str], prepare: impl FnOnce(&Sandbox)) -> Option<Self> {
+    /// A `dockerd` whose containers' root is the host's uid 1000000, by `--userns-remap`.
+    #[must_use]
+    pub fn docker_remapped(user: &str) -> Option<Self> {
         host::program("dockerd")?;
-        let mut engine = Self::new(Kind::Docker)?;
-        let sandbox = &mut engine.sandbox;
-        prepare(sandbox);
-        let group = sandbox.group();
-        let add_runtime = format!(
-            "--add-runtime=under-test={}",
-            Runtime::default().program().display()
+        let sandbox = Sandbox::new();
+        let append = format!(
+            "echo {user}:x:70707:70707::/:/bin/false >>/etc/passwd; echo {user}:x:70707: >>/etc/group; \
+             for file in /etc/subuid /etc/subgid; do echo {user}:1000000:65536 >$file; done"
         );
+        sandbox.shell(&append).succeeds();
+        Self::start_docker(sandbox, &[&format!("--userns-remap={user}:{user}")])
+    }
+
+    /// The `dockerd` of a root file system with the newest engines.
+    #[must_use]
+    pub fn newest_docker(root: &Path) -> Option<Self> {
+        Self::start_docker(Sandbox::with_root(root), &[])
+    }
+
+    fn start_docker(sandbox: Sandbox, options: &[&str]) -> Option<Self> {
+        let mut engine = Self::new(Kind::Docker, sandbox)?;
+        let sandbox = &mut engine.sandbox;
+        let group = sandbox.group();
+        let runtime = Runtime::default();
+        let add_runtime = format!("--add-runtime=under-test={}", runtime.program().display());
         let mut command = sandbox.command("dockerd");
         command
             .args(["--host=unix:///run/docker.sock", "--exec-root=/run/docker"])
@@ -62,23 +78,21 @@ impl Engine {
         Some(engine)
     }
 
-    /// A `dockerd` whose containers' root is the host's uid 1000000 by `--userns-remap`.
-    #[must_use]
-    pub fn docker_remapped(user: &str) -> Option<Self> {
-        Self::docker_prepared(&[&format!("--userns-remap={user}:{user}")], |sandbox| {
-            let append = format!(
-                "echo {user}:x:70707:70707::/:/bin/false >>/etc/passwd; echo {user}:x:70707: >>/etc/group; \
-                 for file in /etc/subuid /etc/subgid; do echo {user}:1000000:65536 >$file; done"
-            );
-            sandbox.shell(&append).succeeds();
-        })
-    }
-
     /// Sets up Podman; `None` where it or a static busybox is not installed.
     #[must_use]
     pub fn podman() -> Option<Self> {
         host::program("podman")?;
-        let engine = Self::new(Kind::Podman)?;
+        Self::set_up_podman(Sandbox::new())
+    }
+
+    /// The Podman of a root file system with the newest engines.
+    #[must_use]
+    pub fn newest_podman(root: &Path) -> Option<Self> {
+        Self::set_up_podman(Sandbox::with_root(root))
+    }
+
+    fn set_up_podman(sandbox: Sandbox) -> Option<Self> {
+        let engine = Self::new(Kind::Podman, sandbox)?;
         // The default of 1048576 open files is more than a process without CAP_SYS_RESOURCE may set.
         let configuration = "[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=4096:4096\"]\n\
              [engine]\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"file\"\n";
@@ -86,12 +100,13 @@ impl Engine {
         for file in ["/etc/subuid", "/etc/subgid"] {
             engine.sandbox.write(file, "containers:2000000:100000\n");
         }
+        let user = "echo containers:x:70707:70707::/:/bin/false >>/etc/passwd";
+        engine.sandbox.shell(user).succeeds();
         engine.load();
         Some(engine)
     }
 
-    fn new(kind: Kind) -> Option<Self> {
-        let sandbox = Sandbox::new();
+    fn new(kind: Kind, sandbox: Sandbox) -> Option<Self> {
         let archive = image::archive(sandbox.directory())?;
         // BuildKit executes whatever is called runc.
         let link = sandbox.outside(sandbox.path("bin/runc"));

@@ -3,6 +3,7 @@
 use crate::engine::Sandbox;
 use crate::engine::image::{self, IMAGE};
 use crate::{Outcome, Runtime, host, wait_until};
+use std::path::Path;
 use std::process::Command;
 
 /// A containerd with [`IMAGE`].
@@ -16,7 +17,16 @@ impl Containerd {
     #[must_use]
     pub fn start() -> Option<Self> {
         host::program("containerd").and(host::program("ctr"))?;
-        let mut sandbox = Sandbox::new();
+        Self::start_in(Sandbox::new())
+    }
+
+    /// The containerd of a root file system with the newest engines.
+    #[must_use]
+    pub fn newest(root: &Path) -> Option<Self> {
+        Self::start_in(Sandbox::with_root(root))
+    }
+
+    fn start_in(mut sandbox: Sandbox) -> Option<Self> {
         let archive = image::archive(sandbox.directory())?;
         let configuration = format!(
             "version = 2\nroot = \"{}\"\nstate = \"/run/containerd\"\n\

@@ -12,9 +12,28 @@ pub mod image;
 mod sandbox;
 mod steps;
 
+use std::path::PathBuf;
+use std::process::Command;
+
 pub use cli::{Engine, Kind, Running};
 pub use containerd::Containerd;
 pub use group::{Limit, unmounted_hierarchy};
 pub use image::IMAGE;
 pub use sandbox::Sandbox;
 pub use steps::{Case, all};
+
+/// The root file system with the newest engines, which `cargo xtask peers` makes; `None` if it cannot.
+#[must_use]
+pub fn newest_root() -> Option<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    let command = command
+        .args(["xtask", "peers", "engines"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.lines().next().map(PathBuf::from)
+}

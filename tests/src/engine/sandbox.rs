@@ -10,7 +10,7 @@
 //! 3. The cgroup hierarchies are the host's, as an engine expects. Engines are told to put everything
 //!    below one group named after the test, and that is removed at the end.
 
-use crate::{Outcome, host, wait_until};
+use crate::{Outcome, Runtime, host, wait_until};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,39 @@ chmod 1777 fs/tmp
 mount -t overlay -o "lowerdir=/etc,upperdir=$1/fs/etc,workdir=$1/fs/etc.work" overlay /etc
 mount -t overlay -o "lowerdir=/var/lib,upperdir=$1/fs/lib,workdir=$1/fs/lib.work" overlay /var/lib
 mount -t tmpfs -o mode=755 tmpfs /run
+"#;
+
+/// `$1`: the test's directory, `$2`: a root file system that becomes the sandbox's, `$3`: the runtime.
+const SET_UP_ROOT: &str = r#"
+set -eu
+cd "$1"
+mount -t tmpfs -o mode=755 tmpfs fs
+mkdir -p fs/bin fs/home fs/tmp fs/upper fs/upper.work root
+chmod 1777 fs/tmp
+cp "$(command -v busybox)" fs/bin
+mount -t overlay -o "lowerdir=$2,upperdir=$1/fs/upper,workdir=$1/fs/upper.work" overlay root
+cd root
+mount --rbind /dev dev
+mount --rbind /sys sys
+mount -t proc proc proc
+mount -t tmpfs -o mode=755 tmpfs run
+mkdir -p ".$1"
+mount --bind "$1" ".$1"
+mount --bind "$1/fs" ".$1/fs"
+mount --make-shared ".$1/fs"
+if ! [ -e ".$3" ]; then
+    mkdir -p ".${3%/*}"
+    : >".$3"
+    mount --bind "$3" ".$3"
+fi
+pivot_root . mnt
+cd "$1"
+# The new root need not have mount(8).
+fs/bin/busybox umount -l /mnt
+"#;
+
+/// The end of both.
+const SETTLE: &str = r#"
 mkdir -p /run/lock
 ip link set lo up
 : >ready
@@ -51,6 +84,18 @@ impl Sandbox {
     /// Makes the namespaces and waits until they are furnished.
     #[must_use]
     pub fn new() -> Self {
+        Self::furnished(SET_UP, &[])
+    }
+
+    /// The same with another root file system, into which the runtime under test is carried.
+    ///
+    /// Nothing is written to it: the sandbox sees an overlay.
+    #[must_use]
+    pub fn with_root(root: &Path) -> Self {
+        Self::furnished(SET_UP_ROOT, &[root, Runtime::default().program()])
+    }
+
+    fn furnished(set_up: &str, arguments: &[&Path]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("floe-test.")
             .tempdir()
@@ -69,16 +114,10 @@ impl Sandbox {
                 "--pid",
                 "--ipc",
             ])
-            .args([
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "sh",
-                "-c",
-                SET_UP,
-                "sh",
-            ])
+            .args(["--fork", "--kill-child", "--mount-proc", "sh", "-c"])
+            .args([&format!("{set_up}{SETTLE}"), "sh"])
             .arg(directory.path())
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
