@@ -30,6 +30,7 @@ fn one_error_line(outcome: &Outcome) {
 
 #[test]
 fn the_state_is_what_the_specification_says() {
+    tests::differs!("runc looks the owner up as a login session has it");
     let bundle = Bundle::new()
         .args(["sleep", "1000"])
         .set("/annotations", json!({"org.example/key": "value"}));
@@ -190,6 +191,7 @@ fn a_killed_paused_container_ends() {
 
 #[test]
 fn list_has_three_formats() {
+    tests::differs!("runc ends `null` with a newline, and newer ones want the root to exist");
     let container = sleeping();
     container.call(["list", "--format", "json"]).succeeds().prints("null");
     container.create().succeeds();
@@ -279,6 +281,7 @@ fn the_pidfd_socket_is_sent_a_pidfd() {
 /// Descriptors reach the program only where asked, and only those that the caller has open.
 #[test]
 fn descriptors_are_handed_on_by_number() {
+    tests::differs!("runc counts descriptors of its own among those to hand on");
     let container = Container::new(Bundle::new().args(["fds"]));
     let file = container.bundle().directory().join("handed-on");
     std::fs::write(&file, "").expect("a file");
@@ -308,6 +311,7 @@ fn descriptors_are_handed_on_by_number() {
 /// sd_listen_fds(3): the descriptors stay where they are, for process 1.
 #[test]
 fn sockets_of_an_activation_pass_through() {
+    tests::differs!("runc hands sockets on only when LISTEN_PID is its own pid, which no engine sets");
     let container = Container::new(Bundle::new().args(["env", "--", "fds"]));
     let file = container.bundle().directory().join("socket");
     std::fs::write(&file, "").expect("a file");
@@ -445,6 +449,7 @@ fn the_log_may_be_text() {
 
 #[test]
 fn the_bundle_is_the_working_directory_by_default() {
+    tests::differs!("runc takes the last of two bundles");
     let container = Container::new(Bundle::new().args(["echo", "here"]));
     let mut command = container.command(["run", container.id()]);
     command.current_dir(container.bundle().path());
@@ -535,6 +540,7 @@ fn update_has_a_flag_for_each_limit() {
 
 #[test]
 fn exec_has_a_flag_for_each_property() {
+    tests::differs!("runc takes only one spelling of a flag at a time");
     let container = running();
     let id = container.id().to_owned();
     let exec = |flags: &[&str], program: &[&str]| {
@@ -581,6 +587,7 @@ fn exec_inherits_the_containers_process() {
 
 #[test]
 fn exec_of_what_cannot_run_is_255() {
+    tests::differs!("runc says \"permission denied\" of a directory, and \"stopped\" of a container that is");
     let container = running();
     for (program, text) in [
         ("nosuchcmd", "executable file not found in $PATH"),

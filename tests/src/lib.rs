@@ -51,6 +51,17 @@ macro_rules! elsewhere {
     }};
 }
 
+/// Ends the test where `FLOE_TEST_RUNTIME` names another runtime, which is known to differ:
+/// `differs!("runc 1.1 has no time namespaces")`.
+#[macro_export]
+macro_rules! differs {
+    ($($how:tt)+) => {{
+        if !$crate::Runtime::default().is_floe() {
+            $crate::elsewhere!($($how)+);
+        }
+    }};
+}
+
 /// The value of an `Option`, or the test is skipped: `let podman = need!(host::program("podman"), "needs podman")`.
 #[macro_export]
 macro_rules! need {
