@@ -16,7 +16,7 @@ use crate::launch::{Child, Join, Launch, launch};
 use crate::plan::{Options, Plan};
 use crate::protocol::{self, Message};
 use crate::record::{self, Directory, Record};
-use crate::{hooks, id_map, prepare, spec};
+use crate::{hooks, id_map, label, prepare, spec};
 
 /// What to create, and from what.
 #[derive(Debug)]
@@ -217,6 +217,7 @@ fn attempt(
     let inherited = Inherited {
         start: Some(listen_for_start(directory.path())?),
         console,
+        labels: label::Modules::of_host(),
         seccomp: prepare::seccomp_agent(plan)?,
         sources: prepare::sources(plan)?,
         devices: prepare::device_addresses(&plan.linux())?,
@@ -348,18 +349,23 @@ fn finish(
             )
         })
         .collect();
-    directory.store(&Record {
+    let record = Record {
         init_process_pid: pid,
         init_process_start: status.start,
         adopted_cgroups: groups.adopted(),
         namespace_paths,
         ..record
-    })?;
-    if let Some(path) = pid_file {
-        record::write_atomically(path, pid.to_string().as_bytes())
-            .map_err(|error| error.within("--pid-file"))?;
+    };
+    let stored = directory.store(&record).and_then(|()| match pid_file {
+        Some(path) => record::write_atomically(path, pid.to_string().as_bytes(), record::PUBLIC)
+            .map_err(|error| error.within("--pid-file")),
+        None => Ok(()),
+    });
+    if stored.is_err() {
+        // It waits for a `start` that cannot come, and may be in no group that is killed.
+        let _gone = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
     }
-    Ok(child)
+    stored.map(|()| child)
 }
 
 /// Takes everything back. Goes on after errors and reports them all after the first cause.

@@ -12,7 +12,7 @@ use crate::launch::{Child, Join, Launch, launch};
 use crate::plan::{Options, Plan};
 use crate::protocol::{self, Message};
 use crate::record::{self, Record};
-use crate::{prepare, query, spec};
+use crate::{label, prepare, query, spec};
 
 /// What to execute, and where.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub fn exec(request: Exec<'_>) -> Result<Executed> {
     let inherited = Inherited {
         start: None,
         console: request.console,
+        labels: label::Modules::of_host(),
         seccomp: prepare::seccomp_agent(&plan)?,
         ..Inherited::default()
     };
@@ -78,7 +79,7 @@ pub fn exec(request: Exec<'_>) -> Result<Executed> {
         None => Ok(()),
         Some(path) => {
             let pid = child.pid.as_raw_nonzero().get().to_string();
-            record::write_atomically(path, pid.as_bytes())
+            record::write_atomically(path, pid.as_bytes(), record::PUBLIC)
                 .map_err(|error| error.within("--pid-file"))
         }
     });

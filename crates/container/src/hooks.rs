@@ -1,7 +1,7 @@
 //! Hooks: programs of the engine that run at fixed points of a container's life
 //! (config.md, "POSIX-platform Hooks").
 
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -59,16 +59,22 @@ fn one(hook: &spec::Hook, state: &spec::State) -> Result<()> {
     command
         .env_clear()
         .envs(environment)
-        .stdin(Stdio::piped())
+        .stdin(Stdio::from(document(state)?))
         .stdout(Stdio::null())
         .stderr(Stdio::inherit());
     let mut child = command.spawn().during(|| "execute")?;
-    let document = serde_json::to_vec(state).map_err(|error| Error::new("state", error))?;
-    if let Some(mut input) = child.stdin.take() {
-        // A hook that does not read its input is no error; SIGPIPE is ignored by the runtime.
-        let _unread = input.write_all(&document);
-    }
     finish(&mut child, hook)
+}
+
+/// The state as a file in memory: a hook that does not read it must not keep us writing.
+fn document(state: &spec::State) -> Result<std::fs::File> {
+    let text = serde_json::to_vec(state).map_err(|error| Error::new("state", error))?;
+    let during = || "write the state";
+    let file = rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::CLOEXEC).during(during)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(&text).during(during)?;
+    file.rewind().during(during)?;
+    Ok(file)
 }
 
 fn finish(child: &mut Child, hook: &spec::Hook) -> Result<()> {

@@ -71,8 +71,9 @@ pub(crate) struct Child {
     pub(crate) in_group: bool,
 }
 
-/// Makes the process. In it `child` runs, and ends with its exit status if it ever returns; `ours` and `theirs` are the two ends
-/// of the protocol's socket.
+/// Makes the process. In it `child` runs, and ends with its exit status if it ever returns; `ours`
+/// and `theirs` are the two ends of the protocol's socket. `ours` is closed in every child: the
+/// process would else hold its own parent's end open, and wait for ever for one that was killed.
 pub(crate) fn launch(
     launch: &Launch<'_>,
     ours: &OwnedFd,
@@ -80,11 +81,15 @@ pub(crate) fn launch(
     child: impl FnOnce(OwnedFd) -> i32,
 ) -> Result<Child> {
     if launch.join.is_empty() {
-        return directly(launch, theirs, child);
+        return directly(launch, ours, theirs, child);
     }
     match clone(&Clone::default()).during(|| "clone the launcher")? {
         Side::Child => {
-            let socket = rustix::io::dup(&theirs);
+            let closed = sys::fd::close_copy(ours.as_fd());
+            if closed.is_err() {
+                sys::process::leave(1)
+            }
+            let socket = rustix::io::fcntl_dupfd_cloexec(&theirs, 3);
             let error = match relay(launch, theirs, child) {
                 Ok(()) => sys::process::leave(0),
                 Err(error) => error,
@@ -128,6 +133,7 @@ fn adopt(born: Option<Message>) -> Result<Child> {
 
 fn directly(
     launch: &Launch<'_>,
+    ours: &OwnedFd,
     theirs: OwnedFd,
     child: impl FnOnce(OwnedFd) -> i32,
 ) -> Result<Child> {
@@ -150,7 +156,10 @@ fn directly(
         errno => Err(errno),
     });
     match side.during(|| "clone the container's process")? {
-        Side::Child => sys::process::leave(child(theirs)),
+        Side::Child => sys::process::leave(match sys::fd::close_copy(ours.as_fd()) {
+            Ok(()) => child(theirs),
+            Err(_) => 1,
+        }),
         Side::Parent { pid, pidfd } => Ok(Child {
             pid,
             pidfd,

@@ -69,7 +69,7 @@ impl Directory {
     /// A container of this id exists.
     pub(crate) fn create(root: &Path, id: &ContainerId) -> Result<Directory> {
         let mut builder = DirBuilder::new();
-        builder.mode(0o711);
+        builder.mode(0o700);
         let path = root.join(id.as_str());
         let made = builder.create(&path).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -105,7 +105,17 @@ impl Directory {
         let lock = File::open(&path).during(|| format!("open `{}`", path.display()))?;
         rustix::io::retry_on_intr(|| flock(&lock, operation))
             .during(|| format!("lock `{}`", path.display()))?;
-        Ok(Directory { path, _lock: lock })
+        // Whoever held the lock may have removed the directory, and another `create` made it anew:
+        // then the lock is one of nothing.
+        let same = |held: &std::fs::Metadata, named: &std::fs::Metadata| {
+            (held.dev(), held.ino()) == (named.dev(), named.ino())
+        };
+        match (lock.metadata(), std::fs::symlink_metadata(&path)) {
+            (Ok(held), Ok(named)) if same(&held, &named) => Ok(Directory { path, _lock: lock }),
+            _ => Err(Error::not_found(
+                &path.file_name().unwrap_or_default().to_string_lossy(),
+            )),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -121,7 +131,7 @@ impl Directory {
     /// Writes a file as a whole.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.path.join(name);
-        write_atomically(&path, content)
+        write_atomically(&path, content, PRIVATE)
     }
 
     /// Removes the directory and what is in it. The state file goes last: as long as it is there,
@@ -147,14 +157,21 @@ fn remove_any(path: &Path) -> Result<()> {
     }
 }
 
-/// Writes a file under a temporary name and renames it into place.
-pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+/// The mode of files of the state directory: the environment of a program may hold secrets.
+const PRIVATE: u32 = 0o600;
+/// The mode of files that engines read.
+pub(crate) const PUBLIC: u32 = 0o644;
+
+/// Writes a file under a temporary name and renames it into place. The temporary one is always a
+/// new file: in a directory of others it could be a link to anything.
+pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
     let during = || format!("write `{}`", path.display());
     let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o644);
+    options.write(true).create_new(true).mode(mode);
+    let _stale = std::fs::remove_file(&temporary);
     let written = options
         .open(&temporary)
         .and_then(|mut file| file.write_all(content));

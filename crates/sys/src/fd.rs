@@ -22,6 +22,12 @@ pub fn close_all(first: u32, last: u32) -> Result<()> {
     }
 }
 
+/// Closes a descriptor in a process that was just cloned, whose copy of the owner is never used.
+pub fn close_copy(fd: BorrowedFd<'_>) -> Result<()> {
+    let number = fd.as_raw_fd().unsigned_abs();
+    close_range(number, number, 0)
+}
+
 fn close_range(first: u32, last: u32, flags: libc::c_uint) -> Result<()> {
     // SAFETY: no pointers. Owners of closed descriptors are the caller's matter, as documented.
     result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)

@@ -35,6 +35,8 @@ pub(crate) struct Inherited {
     pub(crate) start: Option<OwnedFd>,
     /// Where the terminal's master goes.
     pub(crate) console: Option<OwnedFd>,
+    /// The security modules of the host.
+    pub(crate) labels: crate::label::Modules,
     /// Where the seccomp listener goes.
     pub(crate) seccomp: Option<OwnedFd>,
     /// Detached sources of bind mounts, by index of the mount step.

@@ -11,7 +11,7 @@ pub(super) fn label(init: &mut Init<'_>) -> Result<()> {
     let Some(process) = &init.plan.spec.process else {
         return Ok(());
     };
-    crate::label::set_for_exec(process)
+    crate::label::set_for_exec(process, init.inherited.labels)
 }
 
 /// Compiles the filter while errors still reach `create`.

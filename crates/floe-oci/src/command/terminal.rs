@@ -51,15 +51,17 @@ pub(crate) fn attend(foreground: &Foreground<'_>) -> anyhow::Result<()> {
     let _raw = foreground.terminal.as_ref().and_then(|_| Raw::enter());
     resize(foreground);
     let mut input_open = foreground.terminal.is_some();
+    let mut output_open = input_open;
     loop {
-        let ready = wait(foreground, input_open)?;
+        let ready = wait(foreground, input_open, output_open)?;
         if ready.signal {
             signals(foreground)?;
         }
         if let Some(terminal) = &foreground.terminal {
             if ready.output {
-                // An error is the end: the last process has closed the terminal.
-                let _closed = carry(terminal, stdout());
+                // An error is the end: the last process has closed the terminal, and a descriptor
+                // that only reports that would keep us awake.
+                output_open = carry(terminal, stdout());
             }
             if ready.input {
                 input_open = carry(stdin(), terminal.as_fd());
@@ -71,26 +73,27 @@ pub(crate) fn attend(foreground: &Foreground<'_>) -> anyhow::Result<()> {
     }
 }
 
-fn wait(foreground: &Foreground<'_>, input_open: bool) -> anyhow::Result<Ready> {
+fn wait(foreground: &Foreground<'_>, input_open: bool, output_open: bool) -> anyhow::Result<Ready> {
     let (process, signals) = (foreground.pidfd.as_fd(), foreground.signals.as_fd());
-    let input = stdin();
-    let mut fds = vec![
-        PollFd::new(&process, PollFlags::IN),
-        PollFd::new(&signals, PollFlags::IN),
-    ];
-    if let Some(terminal) = &foreground.terminal {
-        fds.push(PollFd::new(terminal, PollFlags::IN));
-        if input_open {
-            fds.push(PollFd::new(&input, PollFlags::IN));
-        }
-    }
+    let terminal = foreground.terminal.as_ref().filter(|_| output_open);
+    let terminal = terminal.map(AsFd::as_fd);
+    let input = Some(stdin()).filter(|_| input_open);
+    let wanted = [Some(process), Some(signals), terminal, input];
+    let mut fds: Vec<_> = wanted
+        .iter()
+        .flatten()
+        .map(|fd| PollFd::new(fd, PollFlags::IN))
+        .collect();
     rustix::io::retry_on_intr(|| poll(&mut fds, None)).context("wait")?;
-    let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+    // The answers come in the order of those that were asked.
+    let mut answers = fds.iter().map(|fd| !fd.revents().is_empty());
+    let [process, signal, output, input] =
+        wanted.map(|fd| fd.is_some() && answers.next().unwrap_or_default());
     Ok(Ready {
-        process: ready(0),
-        signal: ready(1),
-        output: ready(2),
-        input: ready(3),
+        process,
+        signal,
+        output,
+        input,
     })
 }
 
