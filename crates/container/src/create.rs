@@ -49,6 +49,7 @@ pub struct Created {
 /// Whatever fails, nothing stays: no process, group, mount or state.
 pub fn create(request: Create<'_>) -> Result<Created> {
     let (plan, text, warnings) = read_bundle(&request)?;
+    record::refuse_taken(request.root, &plan.id)?;
     let layout = cgroup::Layout::detect().during(|| "find the groups")?;
     let mut groups = Groups::place(&plan, &layout)?;
     refuse_inhabited(groups.outer())?;

@@ -79,9 +79,7 @@ impl Directory {
             _ => Err(error),
         });
         match made {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::plain(
-                format!("container with id `{id}` already exists"),
-            )),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(taken(id)),
             Err(error) => Err(error).during(|| format!("make `{}`", path.display())),
             Ok(()) => Self::lock(path, FlockOperation::NonBlockingLockExclusive),
         }
@@ -180,6 +178,19 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result
         let _left = std::fs::remove_file(&temporary);
     }
     placed.during(during)
+}
+
+/// Refuses an id that is in use, before anything else of the new container is looked at: that its
+/// groups are in use too is not what is wrong.
+pub(crate) fn refuse_taken(root: &Path, id: &ContainerId) -> Result<()> {
+    match std::fs::symlink_metadata(root.join(id.as_str())) {
+        Ok(_) => Err(taken(id)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn taken(id: &ContainerId) -> Error {
+    Error::plain(format!("container with id `{id}` already exists"))
 }
 
 /// Whether a container of this id has a directory; its path.
