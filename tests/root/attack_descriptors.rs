@@ -9,7 +9,7 @@ fn leaked_directory() -> OwnedFd {
     open("/", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("the host's root")
 }
 
-/// Fails without `close_all_but` in init/start.rs and `close_on_exec_from` before the exec.
+/// Fails (it hangs) without `close_all_but` and `close_on_exec_from` in init/start.rs.
 #[test]
 fn descriptors_of_the_caller_do_not_reach_the_container() {
     let leaked = leaked_directory();
@@ -63,7 +63,8 @@ fn never_outside(attempt: impl Fn(i32) -> tests::Outcome) {
     }
 }
 
-/// CVE-2024-21626. Fails without `directory_is_inside` in init/credentials.rs.
+/// CVE-2024-21626.
+/// Fails without `directory_is_inside` and the second `chdir`, both in init/credentials.rs.
 #[test]
 fn a_working_directory_behind_a_descriptor_is_refused() {
     never_outside(|number| {
@@ -75,7 +76,7 @@ fn a_working_directory_behind_a_descriptor_is_refused() {
 }
 
 /// The image may also bring a link, which no check of the configuration sees.
-/// Fails without `directory_is_inside` in init/credentials.rs.
+/// Fails without `directory_is_inside` and the second `chdir`, both in init/credentials.rs.
 #[test]
 fn a_working_directory_that_links_to_a_descriptor_is_refused() {
     never_outside(|number| {
@@ -86,7 +87,8 @@ fn a_working_directory_that_links_to_a_descriptor_is_refused() {
     });
 }
 
-/// The same by `exec`. Fails without `directory_is_inside` in init/credentials.rs.
+/// The same by `exec`.
+/// Fails without `directory_is_inside` and the second `chdir`, both in init/credentials.rs.
 #[test]
 fn exec_with_a_working_directory_behind_a_descriptor_is_refused() {
     let container = Container::new(Bundle::new().args(["sleep", "1000"]));
@@ -99,7 +101,7 @@ fn exec_with_a_working_directory_behind_a_descriptor_is_refused() {
 }
 
 /// CVE-2024-21626, third variant: the program itself lies behind the descriptor.
-/// Fails without `close_all_but` in init/start.rs: the path is resolved before close-on-exec acts.
+/// Fails (it hangs) without `close_all_but` and `close_on_exec_from` in init/start.rs.
 #[test]
 fn a_program_behind_a_descriptor_is_not_executed() {
     let payload = tests::bundle::payload();

@@ -52,7 +52,7 @@ fn errors_and_logs_carry_no_terminal_escapes() {
     }
 }
 
-/// Fails without `printable` in floe-oci's command/query.rs, where `ps` itself lets them through.
+/// Fails without `printable` in floe-oci's command/query.rs on a host whose `ps` lets them through.
 #[test]
 fn the_list_of_processes_carries_no_terminal_escapes() {
     let bundle = Bundle::new().set("/process/args", json!(["/payload", "name", "\u{1b}]0;x\u{7}", "--", "sleep", "1000", "--", "echo", ESCAPES]));
