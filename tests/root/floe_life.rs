@@ -291,11 +291,8 @@ fn a_terminal_is_attached_detached_and_attached_again() {
     assert_eq!(client.wait().unwrap().code(), Some(0));
     assert_eq!(floe.status("t"), "running");
     let (mut client, mut master) = on_terminal(&floe, &["attach", "t"]);
-    // Attaching says nothing by itself: the first line may go before it is done.
-    wait_until("it answers", || {
-        master.write_all(b"two\r").unwrap();
-        read_until(&mut master, "two").contains("two")
-    });
+    // What is typed before it is attached waits for it.
+    master.write_all(b"two\r").unwrap();
     read_until(&mut master, "got two");
     master.write_all(&[4]).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(8));
@@ -339,6 +336,24 @@ fn one_name_is_taken_once_however_many_want_it() {
     let made = children.into_iter().filter_map(|mut c| c.wait().unwrap().success().then_some(())).count();
     assert_eq!(made, 1);
     assert_eq!(floe.line("ps -a -q").succeeds().stdout().lines().count(), 1);
+}
+
+#[test]
+fn what_a_killed_floe_left_is_swept() {
+    let floe = Floe::new();
+    floe.line("create --name kept -- true").succeeds();
+    let half = floe.path("state/containers").join("ab".repeat(32));
+    std::fs::create_dir_all(half.join("layer/root/etc")).unwrap();
+    floe.line("ps -a -q").succeeds();
+    assert!(half.exists(), "it may be in the making");
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::open(&half).unwrap().set_modified(old).unwrap();
+    floe.line("ps -a -q").succeeds();
+    assert!(!half.exists());
+    // A name whose container is gone is free.
+    std::os::unix::fs::symlink("cd".repeat(32), floe.path("state/names/lost")).unwrap();
+    floe.line("run --rm --name lost -- true").succeeds();
+    assert_eq!(floe.status("kept"), "created");
 }
 
 #[test]
