@@ -75,6 +75,7 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             tcp_established: options.has("tcp-established"),
             ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
+            tcp_close: options.has("tcp-close"),
             fail_at: None,
         },
     )?;
@@ -116,6 +117,7 @@ fn restore(options: &Options, log: &mut Log) -> Result<ExitCode> {
             shell_job: options.has("shell-job"),
             sibling: options.has("restore-sibling"),
             tcp_established: options.has("tcp-established"),
+            tcp_close: options.has("tcp-close"),
             fail_at: None,
         },
     )?;
