@@ -146,12 +146,16 @@ fn wait(root: i32) -> Result<ExitCode> {
 }
 
 fn check(options: &Options) -> Result<ExitCode> {
-    const HERE: [&str; 5] = [
-        "mnt_id",
-        "get_rseq_conf",
+    const HERE: [&str; 9] = [
         "fdinfo_lock",
-        "tcp_half_closed",
+        "get_rseq_conf",
+        "ipv6_freebind",
         "kcmp_epoll",
+        "mnt_id",
+        "sk_unix_file",
+        "sockopt_buf_lock",
+        "tcp_half_closed",
+        "timerfd",
     ];
     match options.value("feature") {
         None | Some("list") => {
