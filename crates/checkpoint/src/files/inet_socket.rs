@@ -253,7 +253,11 @@ pub(crate) fn create(entry: &InetSkEntry) -> Result<OwnedFd> {
     if entry.opts.so_reuseport == Some(true) || is_tcp(entry) {
         set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
-    if let Some(only) = entry.v6only {
+    // A raw socket counts as bound from birth, and then this option cannot be set.
+    if let Some(only) = entry
+        .v6only
+        .filter(|_| entry.r#type != libc::SOCK_RAW as u32)
+    {
         set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(only))?;
     }
     let v6 = entry.family == libc::AF_INET6 as u32;
