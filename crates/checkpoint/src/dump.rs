@@ -55,6 +55,8 @@ pub struct DumpOptions {
     pub file_locks: bool,
     /// Dump established TCP connections; without it they are an error.
     pub tcp_established: bool,
+    /// Established TCP connections are dumped as closed ones.
+    pub tcp_close: bool,
     /// An unlinked file that takes more bytes on disk than this is an error; `None` = no limit.
     pub ghost_limit: Option<u64>,
     /// Sockets whose peer is outside the tree are allowed.
@@ -422,6 +424,7 @@ fn write_inventory(engine: TaskKobjIdsEntry, dump: &Dump<'_>) -> Result<()> {
         root_cg_set: Some(1),
         lsmtype: Some(0),
         network_lock_method: Some(0),
+        tcp_close: dump.options.tcp_close.then_some(true),
         plugins_entry: Some(PluginsEntry::default()),
         ..InventoryEntry::default()
     };

@@ -197,6 +197,13 @@ impl Drop for FrozenTree {
                 let _ = ptrace::resume(thread.tid, 0);
                 let _ = wait_until_stopped(thread.tid);
             }
+            if process
+                .injector
+                .as_ref()
+                .is_some_and(|injector| injector.stop_seen.get())
+            {
+                let _ = rustix::process::kill_process(process.pid, rustix::process::Signal::STOP);
+            }
             for thread in &process.threads {
                 let _ = ptrace::detach(thread.tid, 0);
             }

@@ -8,6 +8,9 @@
 //! Rejected: single-stepping. The trap after the step is a forced SIGTRAP, and where the thread
 //! blocks or ignores that signal the kernel resets its handler.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use rustix::process::Pid;
 use sys::Errno;
 use sys::ptrace::{self, Event};
@@ -29,6 +32,8 @@ pub(crate) struct Injector {
     pub(crate) gadget: u64,
     /// What the calls start from.
     pub(crate) base: Registers,
+    /// A SIGSTOP came from outside meanwhile; it is sent again when the thread runs on.
+    pub(crate) stop_seen: Rc<Cell<bool>>,
 }
 
 impl Injector {
@@ -40,6 +45,7 @@ impl Injector {
             thread,
             gadget,
             base,
+            stop_seen: Rc::default(),
         })
     }
 
@@ -82,11 +88,11 @@ impl Injector {
                     event: EVENT_FORK | EVENT_VFORK | EVENT_CLONE | EVENT_STOP,
                     ..
                 } => {}
-                // Everything that can be blocked is; a SIGSTOP from outside is sent again later.
+                // Everything else that can come is blocked.
                 Event::Stopped {
                     signal: libc::SIGSTOP,
                     ..
-                } => {}
+                } => self.stop_seen.set(true),
                 Event::Stopped { signal, .. } => {
                     let cause = format!("it got signal {signal} meanwhile (call {number})");
                     return Err(Error::because("make a system call in", self.thread, cause));

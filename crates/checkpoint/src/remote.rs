@@ -34,6 +34,7 @@ impl<'a> Remote<'a> {
             thread,
             gadget: self.injector.gadget,
             base: base.clone(),
+            stop_seen: self.injector.stop_seen.clone(),
         }
     }
 

@@ -70,6 +70,7 @@ impl Program {
         DumpOptions {
             tree: self.pid,
             shell_job: true,
+            tcp_established: true,
             ..DumpOptions::default()
         }
     }
@@ -339,5 +340,72 @@ while True: time.sleep(0.1)
         std::fs::read_dir(scratch.path()).unwrap().count(),
         1,
         "only the fifo has a name"
+    );
+}
+
+#[test]
+fn sockets_with_their_queues_come_back() {
+    const SCRIPT: &str = r"
+import socket, signal, time, sys, os, array
+d = sys.argv[1]; path = d + '/named'
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET); a.send(b'queued')
+r, w = os.pipe(); os.write(w, b'piped')
+a.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [r]))]); os.close(r)
+listener = socket.socket(socket.AF_UNIX); listener.bind(path); listener.listen(4)
+client = socket.socket(socket.AF_UNIX); client.connect(path); server, _ = listener.accept()
+waiting = socket.socket(socket.AF_UNIX); waiting.connect(path)
+tcp = socket.create_server(('127.0.0.1', 0)); near = socket.create_connection(tcp.getsockname()); far, _ = tcp.accept()
+near.send(b'over tcp'); time.sleep(0.1)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(('127.0.0.1', 0)); udp.connect(udp.getsockname())
+def usr(*_):
+    data, control, _, _ = b.recvmsg(6, 64); data2, control, _, _ = b.recvmsg(6, 64)
+    piped = os.read(array.array('i', control[0][2])[0], 9)
+    accepted, _ = listener.accept(); waiting.send(b'late'); client.send(b'early')
+    far.send(b'answer'); udp.send(b'dgram')
+    print(data, data2, piped, accepted.recv(9), server.recv(9), far.recv(9), near.recv(9), udp.recv(9),
+        server.getsockname() == path, near.getpeername() == tcp.getsockname(), flush=True)
+signal.signal(signal.SIGUSR1, usr)
+print('ready', flush=True)
+while True: time.sleep(0.1)
+";
+    let scratch = tempfile::tempdir().unwrap();
+    let arguments = ["-c", SCRIPT, scratch.path().to_str().unwrap()];
+    let Some(program) = Program::start("/usr/bin/python3", &arguments) else {
+        return;
+    };
+    program.wait_for(|output| output.contains("ready"));
+    program.dump_and_restore();
+    rustix::process::kill_process(Pid::from_raw(program.pid).unwrap(), Signal::USR1).unwrap();
+    program.wait_for(|output| output.lines().count() > 1);
+    let expected =
+        "b'queued' b'x' b'piped' b'late' b'early' b'over tcp' b'answer' b'dgram' True True";
+    assert_eq!(program.output().lines().nth(1), Some(expected));
+}
+
+#[test]
+fn pty_keeps_its_number_size_and_line_discipline() {
+    const PROGRAM: &str = r"
+import os, signal, time, fcntl, termios
+master = os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY); fcntl.ioctl(master, 0x40045431, b'\0\0\0\0')
+number = int.from_bytes(fcntl.ioctl(master, 0x80045430, b'\0\0\0\0'), 'little')
+slave = os.open('/dev/pts/%d' % number, os.O_RDWR | os.O_NOCTTY)
+fcntl.ioctl(slave, termios.TIOCSWINSZ, b'\x21\0\x37\0\0\0\0\0')
+def usr(*_):
+    os.write(master, b'line\n')
+    print(os.read(slave, 9), fcntl.ioctl(master, termios.TIOCGWINSZ, bytes(8))[:4], os.ttyname(slave) == '/dev/pts/%d' % number, flush=True)
+signal.signal(signal.SIGUSR1, usr)
+print('ready', flush=True)
+while True: time.sleep(0.1)
+";
+    let Some(program) = Program::start("/usr/bin/python3", &["-c", PROGRAM]) else {
+        return;
+    };
+    program.wait_for(|output| output.contains("ready"));
+    program.dump_and_restore();
+    rustix::process::kill_process(Pid::from_raw(program.pid).unwrap(), Signal::USR1).unwrap();
+    program.wait_for(|output| output.lines().count() > 1);
+    assert_eq!(
+        program.output().lines().nth(1),
+        Some(r"b'line\n' b'!\x007\x00' True")
     );
 }

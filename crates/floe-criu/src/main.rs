@@ -75,6 +75,7 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             tcp_established: options.has("tcp-established"),
             ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
+            tcp_close: options.has("tcp-close"),
             fail_at: None,
         },
     )?;
@@ -116,6 +117,7 @@ fn restore(options: &Options, log: &mut Log) -> Result<ExitCode> {
             shell_job: options.has("shell-job"),
             sibling: options.has("restore-sibling"),
             tcp_established: options.has("tcp-established"),
+            tcp_close: options.has("tcp-close"),
             fail_at: None,
         },
     )?;
@@ -144,12 +146,16 @@ fn wait(root: i32) -> Result<ExitCode> {
 }
 
 fn check(options: &Options) -> Result<ExitCode> {
-    const HERE: [&str; 5] = [
-        "mnt_id",
-        "get_rseq_conf",
+    const HERE: [&str; 9] = [
         "fdinfo_lock",
-        "tcp_half_closed",
+        "get_rseq_conf",
+        "ipv6_freebind",
         "kcmp_epoll",
+        "mnt_id",
+        "sk_unix_file",
+        "sockopt_buf_lock",
+        "tcp_half_closed",
+        "timerfd",
     ];
     match options.value("feature") {
         None | Some("list") => {

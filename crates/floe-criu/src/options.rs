@@ -183,7 +183,12 @@ const FLAGS: &[Flag] = &[
     ),
     flag("network-lock", None, Takes::Value, "ignored"),
     flag("skip-in-flight", None, Takes::Nothing, "ignored"),
-    flag("tcp-close", None, Takes::Nothing, "ignored"),
+    flag(
+        "tcp-close",
+        None,
+        Takes::Nothing,
+        "TCP connections come back closed",
+    ),
     flag("auto-dedup", None, Takes::Nothing, "ignored"),
     flag("allow-uprobes", None, Takes::Nothing, "ignored"),
     flag("evasive-devices", None, Takes::Nothing, "ignored"),

@@ -6,7 +6,7 @@ use super::{Descriptor, new_entry, owner, socket, tcp};
 use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
 use crate::image::file::{FdTypes, FileEntry};
-use crate::image::socket::{InetSkEntry, IpOptsEntry, IpOptsRawEntry};
+use crate::image::socket::{InetSkEntry, IpOptsEntry, IpOptsRawEntry, SkShutdown};
 
 pub(crate) const LISTEN: u32 = 10;
 pub(crate) const CLOSED: u32 = 7;
@@ -250,10 +250,14 @@ pub(crate) fn create(entry: &InetSkEntry) -> Result<OwnedFd> {
         sys::socket::set_int_option(&fd, level, name, value).during("prepare socket", entry.id)
     };
     set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    if entry.opts.so_reuseport == Some(true) {
+    if entry.opts.so_reuseport == Some(true) || is_tcp(entry) {
         set(libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
-    if let Some(only) = entry.v6only {
+    // A raw socket counts as bound from birth, and then this option cannot be set.
+    if let Some(only) = entry
+        .v6only
+        .filter(|_| entry.r#type != libc::SOCK_RAW as u32)
+    {
         set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(only))?;
     }
     let v6 = entry.family == libc::AF_INET6 as u32;
@@ -291,7 +295,7 @@ pub(crate) fn restore(entry: &InetSkEntry) -> Result<OwnedFd> {
         sys::socket::connect(&fd, &peer_address(entry))
             .during("connect to port", entry.dst_port)?;
     }
-    if let Some(how @ 1..=3) = entry.shutdown.filter(|_| !tcp) {
+    if let Some(how @ 1..=3) = entry.shutdown.filter(|_| !tcp || entry.state == CLOSED) {
         match sys::socket::shutdown(&fd, how - 1) {
             // It is told so and shut down nevertheless.
             Ok(()) | Err(sys::Errno::NOTCONN) => {}
@@ -334,8 +338,17 @@ pub(crate) fn restore_options(fd: &OwnedFd, entry: &InetSkEntry) -> Result<()> {
     Ok(())
 }
 
-/// SO_REUSEADDR as it was, when nothing is bound any more.
+fn is_tcp(entry: &InetSkEntry) -> bool {
+    entry.proto == libc::IPPROTO_TCP as u32
+}
+
+/// SO_REUSEADDR and SO_REUSEPORT as they were, when nothing is bound any more.
 pub(crate) fn restore_reuse(fd: &OwnedFd, entry: &InetSkEntry) -> Result<()> {
+    if is_tcp(entry) {
+        let value = i32::from(entry.opts.so_reuseport == Some(true));
+        sys::socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, value)
+            .during("set SO_REUSEPORT of socket", entry.id)?;
+    }
     let value = i32::from(entry.opts.reuseaddr == Some(true));
     sys::socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, value)
         .during("set SO_REUSEADDR of socket", entry.id)
@@ -371,6 +384,17 @@ fn restore_raw(fd: &OwnedFd, raw: &IpOptsRawEntry, v6: bool, id: u32) -> Result<
         set(level, name, &bytes)?;
     }
     Ok(())
+}
+
+/// Turns a connection into a socket that never had one.
+pub(crate) fn close(entry: &mut InetSkEntry) {
+    if is_connected_tcp(entry) {
+        entry.state = CLOSED;
+        entry.src_port = 0;
+        entry.src_addr.fill(0);
+        // Reads see the end, writes a broken pipe.
+        entry.shutdown = Some(SkShutdown::Both as i32);
+    }
 }
 
 /// Whether it needs repair mode: a TCP socket with a connection.

@@ -191,7 +191,7 @@ pub(crate) fn duplicate(file: impl AsFd, what: &str) -> Result<OwnedFd> {
 
 /// Sets what F_SETFL can set.
 pub(crate) fn set_status_flags(file: &OwnedFd, flags: u32) -> Result<()> {
-    let settable = (libc::O_NONBLOCK | libc::O_APPEND | libc::O_ASYNC) as u32;
+    let settable = (libc::O_NONBLOCK | libc::O_APPEND) as u32;
     let flags = rustix::fs::OFlags::from_bits_retain(flags & settable);
     rustix::fs::fcntl_setfl(file, flags).during("set flags of", "a file")
 }

@@ -33,11 +33,28 @@ pub(crate) fn dump(descriptor: &Descriptor) -> FileEntry {
 
 /// Processes that have died, by the inode of their pidfds; they live until all pidfds are open.
 #[derive(Debug, Default)]
-pub(crate) struct Dead(HashMap<u32, Pid>);
+pub(crate) struct Dead {
+    by_inode: HashMap<u32, Pid>,
+    others: Vec<Pid>,
+}
+
+impl Dead {
+    /// Starts a process with this id.
+    pub(crate) fn live_at(&mut self, id: u32) -> Result<()> {
+        let about = "make a process that will be dead";
+        let pid = Pid::from_raw(id as i32)
+            .ok_or_else(|| Error::because(about, id, "it is no process id"))?;
+        if !self.others.contains(&pid) {
+            sys::stub_process::spawn(pid, 0).during(about, id)?;
+            self.others.push(pid);
+        }
+        Ok(())
+    }
+}
 
 impl Drop for Dead {
     fn drop(&mut self) {
-        for pid in self.0.values() {
+        for pid in self.by_inode.values().chain(&self.others) {
             let _ = rustix::process::kill_process(*pid, rustix::process::Signal::KILL);
             let _ = sys::ptrace::wait(*pid);
         }
@@ -59,7 +76,7 @@ pub(crate) fn restore(entry: &PidfdEntry, dead: &mut Dead) -> Result<OwnedFd> {
 /// A pidfd of a process that will have ended.
 fn open_dead(entry: &PidfdEntry, dead: &mut Dead) -> Result<OwnedFd> {
     let about = "make a pidfd of a dead process";
-    let pid = match dead.0.entry(entry.ino) {
+    let pid = match dead.by_inode.entry(entry.ino) {
         Entry::Occupied(known) => *known.get(),
         Entry::Vacant(place) => {
             *place.insert(sys::stub_process::spawn_anywhere().during(about, entry.id)?)

@@ -137,7 +137,11 @@ fn reopen(file: &OwnedFd, flags: OFlags) -> sys::Result<OwnedFd> {
 /// A pipe of a restore, both ends held.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    ends: Vec<OwnedFd>,
+    reader: OwnedFd,
+    /// `None`: a fifo, whose one descriptor does both.
+    writer: Option<OwnedFd>,
+    /// Access modes whose own description has been handed out.
+    given: Vec<u32>,
 }
 
 impl Pipe {
@@ -147,7 +151,9 @@ impl Pipe {
             rustix::pipe::pipe_with(PipeFlags::CLOEXEC).during("create pipe", pipe_id)?;
         fill(images, "pipes-data.img", Kind::PipesData, pipe_id, &writer)?;
         Ok(Self {
-            ends: vec![reader, writer],
+            reader,
+            writer: Some(writer),
+            given: Vec::new(),
         })
     }
 
@@ -156,18 +162,44 @@ impl Pipe {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let both = rustix::fs::open(path, flags, Mode::empty()).during("open fifo", path)?;
         fill(images, "fifo-data.img", Kind::FifoData, pipe_id, &both)?;
-        Ok(Self { ends: vec![both] })
+        Ok(Self {
+            reader: both,
+            writer: None,
+            given: Vec::new(),
+        })
     }
 
     /// A description of one end with the flags of the image.
-    pub(crate) fn end(&self, flags: u32) -> Result<OwnedFd> {
+    ///
+    /// One that pipe(2) made has no O_LARGEFILE, one that was opened by name in `/proc` has.
+    pub(crate) fn end(&mut self, flags: u32) -> Result<OwnedFd> {
+        let access = flags & libc::O_ACCMODE as u32;
+        let made_by_open = flags & O_LARGEFILE != 0 || self.given.contains(&access);
+        let own = if access == libc::O_RDONLY as u32 {
+            Some(&self.reader)
+        } else {
+            self.writer.as_ref()
+        };
         let kept =
             flags & (libc::O_ACCMODE | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_PATH) as u32;
-        let flags = OFlags::from_bits_retain(kept);
-        // The reading end's name in /proc leads to the same pipe.
-        reopen(&self.ends[0], flags).during("open", "pipe")
+        match own {
+            Some(own)
+                if !made_by_open && self.writer.is_some() && access != libc::O_RDWR as u32 =>
+            {
+                let fd = super::duplicate(own, "pipe")?;
+                let settable = OFlags::from_bits_retain(kept & !(libc::O_ACCMODE as u32));
+                rustix::fs::fcntl_setfl(&fd, settable).during("set flags of", "pipe")?;
+                self.given.push(access);
+                Ok(fd)
+            }
+            // The reading end's name in /proc leads to the same pipe.
+            _ => reopen(&self.reader, OFlags::from_bits_retain(kept)).during("open", "pipe"),
+        }
     }
 }
+
+/// The C library calls it 0 on 64-bit machines; the kernel does not.
+const O_LARGEFILE: u32 = 0o100_000;
 
 fn fill(images: &Directory, name: &str, kind: Kind, pipe_id: u32, pipe: impl AsFd) -> Result<()> {
     let Some(mut reader) = images.reader(name, kind)? else {

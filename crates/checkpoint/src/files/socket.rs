@@ -214,6 +214,9 @@ impl Queues {
 }
 
 /// Copies all messages that wait in a socket, without taking them out.
+///
+/// A stream glues what was sent before to the bytes that files travel with, and no peek tells where
+/// they begin: after a restore the files come with the first of the glued bytes.
 pub(crate) fn dump_queue(
     socket: &OwnedFd,
     id: u32,

@@ -77,6 +77,10 @@ pub(crate) fn dump(socket: &OwnedFd, entry: &mut InetSkEntry, dump: &mut Dump<'_
         }
         _ => {}
     }
+    if dump.options.tcp_close {
+        inet_socket::close(entry);
+        return Ok(());
+    }
     if !dump.options.tcp_established {
         let cause = "it is connected; allow that (--tcp-established), or close the connection";
         return Err(Error::because(

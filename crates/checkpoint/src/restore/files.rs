@@ -1,6 +1,7 @@
 //! Opens every file description once, in the table that engine and stubs share, above all numbers
 //! that a process wants; then each process takes a copy of the table and puts its own in place.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -13,8 +14,8 @@ use crate::files::pipe::Pipe;
 use crate::files::tty::Terminals;
 use crate::files::unix_socket::UnixSockets;
 use crate::files::{
-    epoll, eventfd, inet_socket, inotify, netlink_socket, pidfd, regular, signalfd, socket, tcp,
-    timerfd, tty,
+    epoll, eventfd, inet_socket, inotify, netlink_socket, owner, pidfd, regular, signalfd, socket,
+    tcp, timerfd, tty,
 };
 use crate::image::Directory;
 use crate::image::event::{
@@ -93,8 +94,8 @@ pub(crate) struct Files<'a> {
     connections: HashMap<u32, tcp::Connection>,
     terminals: Terminals,
     dead: pidfd::Dead,
-    /// Epoll sets whose registrations are made.
-    registered: HashSet<u32>,
+    /// Descriptions whose registrations and owners are set.
+    finished: HashSet<u32>,
     ghosts: Ghosts,
     links: Vec<String>,
     /// First number that no process wants.
@@ -122,7 +123,7 @@ impl<'a> Files<'a> {
             connections: HashMap::new(),
             terminals: Terminals::default(),
             dead: pidfd::Dead::default(),
-            registered: HashSet::new(),
+            finished: HashSet::new(),
             ghosts: Ghosts::default(),
             links: Vec::new(),
             base,
@@ -352,15 +353,15 @@ impl<'a> Files<'a> {
     }
 
     /// The pipe with this id, or the fifo at `path`; both ends are held until all is open.
-    fn pipe(&mut self, id: u32, path: Option<&str>) -> Result<&Pipe> {
-        if !self.pipes.contains_key(&id) {
-            let pipe = match path {
-                None => Pipe::new(self.images, id)?,
-                Some(path) => Pipe::open(self.images, id, path)?,
-            };
-            self.pipes.insert(id, pipe);
+    fn pipe(&mut self, id: u32, path: Option<&str>) -> Result<&mut Pipe> {
+        let images = self.images;
+        match self.pipes.entry(id) {
+            Entry::Occupied(made) => Ok(made.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(match path {
+                None => Pipe::new(images, id)?,
+                Some(path) => Pipe::open(images, id, path)?,
+            })),
         }
-        Ok(&self.pipes[&id])
     }
 
     /// Where the file of an image can be opened now.
@@ -392,7 +393,11 @@ impl<'a> Files<'a> {
                 }
                 Ok(name)
             }
-            RemapType::Procfs => Ok(reg.name.clone()),
+            RemapType::Procfs => {
+                // What had this directory is dead; somebody must live there while it is opened.
+                self.dead.live_at(remap.remap_id)?;
+                Ok(reg.name.clone())
+            }
         }
     }
 
@@ -496,9 +501,28 @@ impl<'a> Files<'a> {
             numbers.push(descriptor.fd);
         }
         for descriptor in &task.descriptors {
-            let entry = self.entry(descriptor.id)?.epfd.as_ref();
-            if let Some(entry) = entry.filter(|entry| self.registered.insert(entry.id)) {
+            if !self.finished.insert(descriptor.id) {
+                continue;
+            }
+            let entry = self.entry(descriptor.id)?;
+            if let Some(entry) = &entry.epfd {
                 epoll::register(entry, descriptor.fd, &mut tape);
+            }
+            if let Some(owner) = owner::of(entry) {
+                owner::restore(owner, descriptor.fd, &mut tape);
+            }
+            if let Some(flags) = owner::asynchronous(entry) {
+                let arguments = [
+                    u64::from(descriptor.fd),
+                    libc::F_SETFL as u64,
+                    u64::from(flags),
+                ];
+                tape.call(
+                    "set flags of descriptor",
+                    descriptor.fd,
+                    libc::SYS_fcntl,
+                    &arguments,
+                );
             }
         }
         close_others(&mut numbers, &mut tape);

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use rustix::process::Signal;
 
+use super::RestoreOptions;
 use crate::error::{Error, Result};
+use crate::files::inet_socket;
 use crate::image::core::{CoreEntry, TaskKobjIdsEntry};
 use crate::image::file::{FdinfoEntry, FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::{MemfdInodeEntry, MmEntry, VmaEntry};
@@ -91,7 +93,7 @@ impl Plan {
     }
 }
 
-pub(crate) fn load(images: &Directory) -> Result<Plan> {
+pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan> {
     let inventory: InventoryEntry = images.read_one("inventory.img", Kind::Inventory)?;
     if inventory.img_version > 2 {
         let cause = format!(
@@ -104,7 +106,11 @@ pub(crate) fn load(images: &Directory) -> Result<Plan> {
     let tasks = load_tasks(images, &inventory, &tree)?;
     let mut files = HashMap::new();
     for entry in images.read::<FileEntry>("files.img", Kind::Files)? {
+        let mut entry = entry;
         let id = entry.id;
+        if let Some(socket) = entry.isk.as_mut().filter(|_| options.tcp_close) {
+            inet_socket::close(socket);
+        }
         if files.insert(id, entry).is_some() {
             return Err(Error::because(
                 "read image",

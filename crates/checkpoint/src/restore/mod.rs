@@ -24,6 +24,8 @@ pub struct RestoreOptions {
     pub sibling: bool,
     /// Restore established TCP connections.
     pub tcp_established: bool,
+    /// Established TCP connections come back closed.
+    pub tcp_close: bool,
     /// For tests: fail at the step with this number.
     pub fail_at: Option<u32>,
 }
@@ -63,12 +65,12 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
         count: 0,
         fail_at: options.fail_at,
     };
-    let plan = load::load(images)?;
+    let plan = load::load(images, options)?;
     steps.step("loaded")?;
     let mut files = files::Files::new(images, &plan)?;
     let mut forest = tree::spawn(&plan, options)?;
     steps.step("processes")?;
-    tree::join_groups(&plan, &forest)?;
+    tree::join_groups(&plan, &mut forest)?;
     files.open_all(&plan, &forest)?;
     steps.step("files")?;
     for (task, stub) in plan.tasks.iter().zip(&mut forest.stubs) {

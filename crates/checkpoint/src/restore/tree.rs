@@ -36,6 +36,8 @@ pub(crate) struct Stub {
 #[derive(Debug)]
 pub(crate) struct Forest {
     pub(crate) stubs: Vec<Stub>,
+    /// Leaders of sessions and groups that were dead at the dump, with who must reap them.
+    helpers: Vec<(Injector, Injector)>,
     /// What [`Stub`]s have in common: the engine's memory.
     scratch: u64,
     used: Vec<(u64, u64)>,
@@ -70,6 +72,7 @@ pub(crate) fn spawn(plan: &Plan, options: &RestoreOptions) -> Result<Forest> {
     spawn_root(pid, libc::CLONE_FILES as u64 | sibling)?;
     let mut forest = Forest {
         stubs: Vec::new(),
+        helpers: Vec::new(),
         scratch: 0,
         used: Vec::new(),
         spawned: vec![pid],
@@ -209,6 +212,17 @@ fn grow_child(
     made: &mut [Option<Stub>],
 ) -> Result<()> {
     let pid = plan.tasks[child].pid;
+    let session = procfs::Stat::of(parent.thread)?.sid;
+    if let Some(wanted) = birth_session(plan, child).filter(|wanted| *wanted != session)
+        && wanted != plan.tasks[0].sid
+    {
+        // Its leader is dead: a helper leads long enough to beget the child as its own sibling.
+        let helper = helper(parent, wanted, libc::SYS_setsid, forest)?;
+        let flags = (libc::CLONE_FILES | libc::CLONE_PARENT) as u64;
+        let injector = clone_stopped(&helper, pid, flags, 0, forest.scratch)?;
+        forest.spawned.push(injector.thread);
+        return grow(plan, child, injector, forest, made);
+    }
     let injector = clone_stopped(
         parent,
         pid,
@@ -218,6 +232,29 @@ fn grow_child(
     )?;
     forest.spawned.push(injector.thread);
     grow(plan, child, injector, forest, made)
+}
+
+/// A process with this id that founds a session or group; [`Forest::dismiss_helpers`] ends it.
+fn helper(parent: &Injector, id: i32, call: i64, forest: &mut Forest) -> Result<Injector> {
+    if let Some((helper, _)) = forest
+        .helpers
+        .iter()
+        .find(|(helper, _)| helper.thread.as_raw_nonzero().get() == id)
+    {
+        return Ok(helper.clone());
+    }
+    let exit_signal = libc::SIGCHLD as u64;
+    let helper = clone_stopped(
+        parent,
+        id,
+        libc::CLONE_FILES as u64,
+        exit_signal,
+        forest.scratch,
+    )?;
+    forest.spawned.push(helper.thread);
+    helper.call("found a session or group as", call, [0; 6])?;
+    forest.helpers.push((helper.clone(), parent.clone()));
+    Ok(helper)
 }
 
 /// The session that a task must be born in; `None`: any will do.
@@ -259,11 +296,30 @@ pub(crate) fn clone_stopped(
         thread: child,
         gadget: parent.gadget,
         base: parent.base.clone(),
+        stop_seen: parent.stop_seen.clone(),
     })
 }
 
 /// Gives every process its group: first the leaders, then the members.
-pub(crate) fn join_groups(plan: &Plan, forest: &Forest) -> Result<()> {
+pub(crate) fn join_groups(plan: &Plan, forest: &mut Forest) -> Result<()> {
+    for (at, task) in plan
+        .tasks
+        .iter()
+        .enumerate()
+        .filter(|(_, task)| task.pgid > 0)
+    {
+        let known = plan.tasks.iter().any(|other| other.pid == task.pgid);
+        if !known && task.pgid != plan.tasks[0].pgid {
+            // Its leader is dead.
+            let parent = forest.stubs[at].injector.clone();
+            helper(&parent, task.pgid, libc::SYS_setpgid, forest)?;
+        }
+    }
+    join_all(plan, forest)?;
+    forest.dismiss_helpers()
+}
+
+fn join_all(plan: &Plan, forest: &Forest) -> Result<()> {
     let pairs = || plan.tasks.iter().zip(&forest.stubs);
     for (task, stub) in
         pairs().filter(|(task, _)| task.pgid == task.pid && !task.is_session_leader())
@@ -339,6 +395,26 @@ fn die_of(stub: &Stub, signal: i32) -> Result<()> {
 }
 
 impl Forest {
+    fn dismiss_helpers(&mut self) -> Result<()> {
+        for (helper, parent) in self.helpers.drain(..) {
+            let pid = helper.thread;
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+                .during("end helper", pid)?;
+            while let Event::Stopped { .. } = ptrace::wait(pid).during("end helper", pid)? {}
+            let arguments = [
+                pid.as_raw_nonzero().get() as u64,
+                0,
+                libc::__WALL as u64,
+                0,
+                0,
+                0,
+            ];
+            parent.call("reap a helper in", libc::SYS_wait4, arguments)?;
+            self.spawned.retain(|spawned| *spawned != pid);
+        }
+        Ok(())
+    }
+
     /// Memory of every stub that may be written to until it is rebuilt.
     pub(crate) fn scratch(&self) -> u64 {
         self.scratch
