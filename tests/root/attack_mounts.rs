@@ -317,15 +317,20 @@ impl Exchange {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
+        let (begun, begins) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let mut count = 0;
             while !seen.load(Ordering::Relaxed) {
                 renameat_with(CWD, &first, CWD, &second, RenameFlags::EXCHANGE).expect("exchange");
                 count += 1;
+                // Nobody listens after the first.
+                let _ = begun.send(());
                 std::thread::sleep(pause);
             }
             count
         });
+        // On a busy machine the race could be over before this side of it runs at all.
+        begins.recv().expect("the first exchange");
         let thread = Some(thread);
         Self { stop, thread }
     }
