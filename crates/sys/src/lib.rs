@@ -27,6 +27,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 pub mod nsfs;
+pub mod own_program;
 pub mod pagemap;
 pub mod process;
 pub mod process_memory;

@@ -33,7 +33,7 @@ const SEALS: SealFlags = SealFlags::WRITE
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 
-/// The running program, to be executed by descriptor: through a read-only overlay that is attached
+/// The running program, to be executed or mapped by descriptor: through a read-only overlay that is attached
 /// nowhere, or where that cannot be made, as a sealed copy in memory.
 pub fn open() -> Result<OwnedFd> {
     let program = std::fs::read_link("/proc/self/exe");
@@ -60,7 +60,7 @@ fn through_overlay(program: &Path) -> Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let sealed = openat(mount.as_fd(), name, flags, Mode::empty())?;
     // A program that is bind-mounted where it lies is not in its directory's file system: the
     // overlay shows what the mount covers.
