@@ -123,7 +123,7 @@ fn a_program_behind_a_descriptor_is_not_executed() {
 }
 
 /// A caller that promises more descriptors than it has must not hand the runtime's own on.
-/// Fails without `check_preserved` in floe-oci's command/create.rs.
+/// Fails without `prepare::inherited_fds` of the container crate.
 #[test]
 fn promised_descriptors_that_are_not_there_are_refused() {
     let container = Container::new(Bundle::new().args(["fds"]));

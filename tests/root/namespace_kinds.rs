@@ -161,11 +161,21 @@ fn a_path_of_another_kind_is_refused() {
 /// Roadmap N11.
 #[test]
 fn clocks_are_offset_by_the_second() {
+    clocks_are_offset(Bundle::new());
+}
+
+/// Roadmap N11. The offsets are written before the runtime's ids are given up.
+#[test]
+fn clocks_are_offset_in_a_user_namespace() {
+    clocks_are_offset(Bundle::new().user_namespace(300_000));
+}
+
+fn clocks_are_offset(bundle: Bundle) {
     tests::differs!("runc 1.1 has no time namespaces");
     if !tests::host::has("/proc/self/ns/time") {
         tests::elsewhere!("the kernel has no time namespaces");
     }
-    let bundle = Bundle::new()
+    let bundle = bundle
         .args(["clock"])
         .push("/linux/namespaces", json!({"type": "time"}))
         .set(
@@ -189,6 +199,24 @@ fn clocks_are_offset_by_the_second() {
     let took = 60; // seconds that the run may have taken
     assert!((100_000..100_000 + took).contains(&(inner_monotonic - monotonic)));
     assert!((7_000_000..7_000_000 + took).contains(&(inner_boottime - boottime)));
+}
+
+/// With no pid namespace of its own, the container's other processes would outlive the first.
+#[test]
+fn sigkill_ends_all_of_a_container_that_shares_its_pids() {
+    let container = running(Bundle::new().without_namespace("pid"));
+    let file = container.bundle().directory().join("pid");
+    let mut exec = container.command(["exec", "--detach", "--pid-file"]);
+    exec.arg(&file).arg(container.id()).args(["/payload", "sleep", "1000"]);
+    container.outcome(&mut exec).succeeds();
+    let pid = std::fs::read_to_string(file).expect("a pid");
+    let cmdline = format!("/proc/{pid}/cmdline");
+    assert!(std::fs::read_to_string(&cmdline).expect("a process").contains("sleep"));
+    container.kill("KILL").succeeds();
+    // A process that has ended has no command line, even before it is waited for.
+    tests::wait_until("the second process is gone", || {
+        std::fs::read_to_string(&cmdline).map_or(true, |line| line.is_empty())
+    });
 }
 
 /// Roadmap N11: a process that joins later sees the same clocks.

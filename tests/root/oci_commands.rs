@@ -308,29 +308,50 @@ fn descriptors_are_handed_on_by_number() {
     run("--preserve-fds 30").exits(1).says("preserve-fds");
 }
 
-/// sd_listen_fds(3): the descriptors stay where they are, for process 1.
+/// sd_listen_fds(3): the descriptors stay where they are, for process 1, if they were meant for the
+/// runtime.
 #[test]
 fn sockets_of_an_activation_pass_through() {
-    tests::differs!("runc hands sockets on only when LISTEN_PID is its own pid, which no engine sets");
     let container = Container::new(Bundle::new().args(["env", "--", "fds"]));
     let file = container.bundle().directory().join("socket");
     std::fs::write(&file, "").expect("a file");
-    let runtime = container.command(["run", "--bundle"]);
-    let mut command = std::process::Command::new("sh");
-    let script = format!("exec 3<{0} 4<{0}; exec \"$0\" \"$@\"", file.display());
-    command
-        .args(["-c", &script])
-        .arg(runtime.get_program())
-        .args(runtime.get_args())
-        .arg(container.bundle().path())
-        .arg(container.id())
-        .env(tests::leftovers::MARK, container.id())
-        .env("LISTEN_FDS", "1")
-        .env("LISTEN_PID", "4711");
-    let outcome = container.outcome(&mut command).succeeds();
-    let outcome = outcome.prints_line("LISTEN_FDS=1").prints_line("LISTEN_PID=1");
-    let of_file = |number: &str| outcome.stdout().contains(&format!("{number} {}", file.display()));
-    assert!(of_file("3") && !of_file("4"), "{}", outcome.stdout());
+    let activated = |pid: &str| {
+        let runtime = container.command(["run", "--bundle"]);
+        let mut command = std::process::Command::new("sh");
+        let script = format!(
+            "export LISTEN_FDS=1 LISTEN_PID={pid}; exec 3<{0} 4<{0}; exec \"$0\" \"$@\"",
+            file.display()
+        );
+        command
+            .args(["-c", &script])
+            .arg(runtime.get_program())
+            .args(runtime.get_args())
+            .arg(container.bundle().path())
+            .arg(container.id())
+            .env(tests::leftovers::MARK, container.id());
+        container.outcome(&mut command).succeeds()
+    };
+    let has = |outcome: &Outcome, number: &str| {
+        outcome.stdout().contains(&format!("{number} {}", file.display()))
+    };
+    let outcome = activated("$$").prints_line("LISTEN_FDS=1").prints_line("LISTEN_PID=1");
+    assert!(has(&outcome, "3") && !has(&outcome, "4"), "{}", outcome.stdout());
+    let outcome = activated("4711");
+    assert!(!has(&outcome, "3") && !outcome.stdout().contains("LISTEN_"), "{}", outcome.stdout());
+}
+
+/// `start` was killed between being heard and removing the socket.
+#[test]
+fn a_socket_that_a_killed_start_left_is_not_a_created_container() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, socket};
+    tests::differs!("floe's own file");
+    let container = running();
+    let left = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
+    let path = container.state_root().join(container.id()).join("start.sock");
+    bind(&left, &SocketAddrUnix::new(path).expect("an address")).expect("bind");
+    drop(left);
+    container.start().exits(1).says("already running");
+    assert_eq!(container.status(), "running");
 }
 
 #[test]

@@ -160,6 +160,20 @@ fn tmpcopyup_begins_as_a_copy() {
     assert!(!rootfs.join("etc/new").exists(), "written to the image");
 }
 
+/// Read-only is for the program: devices, and the places of other mounts, are made before.
+#[test]
+fn a_read_only_tmpfs_holds_its_devices_and_mounts() {
+    let bundle = Bundle::new()
+        .args([
+            "stat", "/dev/null", "--", "try", "write", "/dev/new", "x", "--", "try", "write",
+            "/dev/shm/new", "x",
+        ])
+        .set("/mounts/1/options", json!(["nosuid", "mode=755", "ro"]));
+    let printed = Container::new(bundle).run().succeeds().stdout();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[0].ends_with(" 1:3") && lines[1..] == ["EROFS", "ok"], "{printed}");
+}
+
 #[test]
 fn an_unknown_option_is_named() {
     let bundle = Bundle::new().mount("tmpfs", "tmpfs", "/x", &["moon=full"]);

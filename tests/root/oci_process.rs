@@ -40,6 +40,26 @@ fn a_private_directory_of_the_user_can_be_the_cwd() {
     assert_eq!(run(bundle), "/private\n");
 }
 
+/// A directory that no capability opens, for its owner is not mapped: its group may enter.
+#[test]
+fn a_directory_that_root_may_not_enter_can_be_the_cwd() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let within = |gid: u32| {
+        let bundle = Bundle::new()
+            .args(["pwd"])
+            .user_namespace(300_000)
+            .set("/process/user", json!({"uid": 12, "gid": gid}))
+            .set("/process/cwd", "/groups");
+        let path = bundle.rootfs().join("groups");
+        std::fs::create_dir(&path).expect("a directory");
+        std::os::unix::fs::chown(&path, Some(0), Some(300_034)).expect("chown");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o070)).expect("chmod");
+        Container::new(bundle).run()
+    };
+    within(34).succeeds().prints("/groups\n");
+    within(35).fails().says("/groups").says("permission denied");
+}
+
 #[test]
 fn the_environment_is_as_asked_and_has_a_home() {
     let bundle = Bundle::new()

@@ -179,3 +179,30 @@ fn a_resized_terminal_has_its_size_inside() {
     assert!(read_all(master).starts_with("0 tty 44x55\n"));
     wait_until("it ended", || container.status() == "stopped");
 }
+
+/// A program that does not read what is typed keeps nobody from ending it.
+#[test]
+fn unread_input_does_not_hold_signals_up() {
+    tests::differs!("runc wants a terminal of its own in the foreground");
+    let bundle = with_terminal(Bundle::new().args(["echo", "ready", "--", "sleep", "1000"]));
+    let container = Container::new(bundle.without_namespace("pid"));
+    let input = container.bundle().directory().join("input");
+    std::fs::write(&input, "typed ahead\n".repeat(100_000)).expect("a file");
+    let output = container.bundle().directory().join("output");
+    let mut command = container.command(["run", "--bundle"]);
+    command.arg(container.bundle().path()).arg(container.id());
+    command.stdin(std::fs::File::open(input).expect("the file"));
+    command.stdout(std::fs::File::create(&output).expect("a file"));
+    let mut runtime = command.spawn().expect("the runtime");
+    let typed = || std::fs::read_to_string(&output).unwrap_or_default();
+    wait_until("the terminal's buffer is full", || {
+        // What is typed is echoed, until there is no room for more.
+        let before = typed().len();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        before > 1000 && typed().len() == before && typed().contains("ready")
+    });
+    let pid = rustix::process::Pid::from_child(&runtime);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    wait_until("the runtime ends", || runtime.try_wait().expect("wait").is_some());
+    assert_eq!(runtime.wait().expect("wait").code(), Some(143));
+}

@@ -20,7 +20,8 @@ pub enum Target {
     All,
 }
 
-/// Sends a signal.
+/// Sends a signal. SIGKILL reaches every process of a container that shares its pid namespace: it
+/// is how engines end a container.
 ///
 /// # Errors
 /// There is no such container ([`crate::Kind::NotFound`]) or its process is gone
@@ -34,6 +35,10 @@ pub fn kill(root: &Path, id: &ContainerId, signal: Signal, target: Target) -> Re
         return Err(Error::not_running());
     }
     let process = record.process().ok_or_else(Error::not_running)?;
+    if signal == Signal::KILL && !record.own_pids {
+        // Without a pid namespace of its own the container's other processes would live on.
+        return kill_group(&record, signal);
+    }
     let group = record.group();
     match process.signal(signal) {
         Ok(()) => {}

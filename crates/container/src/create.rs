@@ -135,6 +135,7 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
         spec,
         request.options.clone(),
     )?;
+    prepare::inherited_fds(&plan.process)?;
     prepare::intel_rdt(&plan.linux())?;
     warnings.extend(prepare::missing_capabilities(&plan));
     if !plan.namespaces.makes(Kind::Mount) && !plan.mounts.is_empty() {
@@ -162,6 +163,7 @@ fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
             .systemd_cgroup
             .then(|| plan.linux().cgroups_path.clone().unwrap_or_default()),
         owner: rustix::process::geteuid().as_raw(),
+        own_pids: plan.namespaces.makes(Kind::Pid),
         inner_group: plan.inner_group(),
         late_hooks: !plan.spec.hooks.poststart.is_empty() || !plan.spec.hooks.poststop.is_empty(),
         ..Record::default()

@@ -123,6 +123,7 @@ fn read(request: &Exec<'_>) -> Result<(Plan, Record)> {
     spec.process = Some(request.process.clone());
     spec.mounts.clear();
     let plan = Plan::new(id.clone(), &record.bundle, spec, request.options.clone())?;
+    prepare::inherited_fds(&plan.process)?;
     Ok((plan, record))
 }
 

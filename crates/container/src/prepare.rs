@@ -193,6 +193,21 @@ pub(crate) fn missing_capabilities(plan: &Plan) -> Option<String> {
     })
 }
 
+/// Refuses to hand on descriptors that the caller did not give: what the runtime opened at such a
+/// number is not meant for the container.
+pub(crate) fn inherited_fds(process: &process::Plan) -> Result<()> {
+    let count = process.inherited_fds;
+    // No process has more than `fs.nr_open` of them, which is less than this.
+    let last = i32::try_from(count.saturating_add(2)).unwrap_or(i32::MAX);
+    match (3..=last).find(|number| !sys::fd::is_inherited(*number)) {
+        Some(number) => {
+            let operation = format!("--preserve-fds and LISTEN_FDS: hand {count} descriptors on");
+            Err(Error::new(operation, format!("{number} is not open")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses `linux.intelRdt`: its groups would be directories of a file system that is not there.
 pub(crate) fn intel_rdt(linux: &spec::Linux) -> Result<()> {
     match &linux.intel_rdt {

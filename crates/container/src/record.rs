@@ -51,6 +51,8 @@ pub(crate) struct Record {
     /// Whether the configuration has `poststart` or `poststop` hooks: `start` and `delete` read it
     /// again only then.
     pub(crate) late_hooks: bool,
+    /// The pid namespace is the container's own: with its first process all others end.
+    pub(crate) own_pids: bool,
     /// The processes are in a group below the one that has the limits.
     pub(crate) inner_group: bool,
 }

@@ -24,16 +24,21 @@ pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<Error>> {
         }
         spec::Status::Creating => return Err(Error::plain("the container is not created yet")),
         spec::Status::Running | spec::Status::Paused => {
-            return Err(Error::plain("cannot start an already running container"));
+            return Err(already_running());
         }
     }
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .during(|| "make a socket")?;
     let (address, _directory) = start_address(directory.path())?;
-    connect(&socket, &address).during(|| "reach the container's process")?;
+    let reached = connect(&socket, &address);
     let path = directory.path().join(START_SOCKET);
     std::fs::remove_file(&path).during(|| format!("remove `{}`", path.display()))?;
+    match reached {
+        // A `start` that was killed after it was heard left the socket behind.
+        Err(sys::Errno::CONNREFUSED) => return Err(already_running()),
+        other => other.during(|| "reach the container's process")?,
+    }
     // The other end closes at exec.
     match protocol::receive(&socket)? {
         None => {}
@@ -49,4 +54,8 @@ pub fn start(root: &Path, id: &ContainerId) -> Result<Vec<Error>> {
     state.status = spec::Status::Running;
     state.pid = record.init_process_pid;
     Ok(hooks::run_all("poststart", &config.hooks.poststart, &state))
+}
+
+fn already_running() -> Error {
+    Error::plain("cannot start an already running container")
 }

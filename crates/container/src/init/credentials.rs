@@ -50,10 +50,11 @@ fn become_user(init: &Init<'_>) -> Result<()> {
 }
 
 /// A directory that only the user may enter (0700 on a file system where root is nobody) could not
-/// be entered before.
+/// be entered before; one that only root may enter, is by now.
 fn enter_directory(init: &Init<'_>) -> Result<()> {
     match rustix::process::chdir(cwd(init)) {
-        Ok(()) | Err(sys::Errno::ACCESS) => Ok(()),
+        Ok(()) => directory_is_inside(),
+        Err(sys::Errno::ACCESS) if init.in_directory => Ok(()),
         Err(errno) => Err(errno)
             .during(|| format!("process.cwd: change directory to `{}`", cwd(init).display())),
     }
@@ -80,16 +81,23 @@ fn set_of(bits: u64) -> CapabilitySet {
     CapabilitySet::from_bits_retain(bits)
 }
 
-/// Each capability alone, up to the last one that the kernel knows.
-fn each() -> impl Iterator<Item = CapabilitySet> {
-    let all = (0..64).map(|number| set_of(1 << number));
-    all.take_while(|one| rustix::thread::capability_is_in_bounding_set(*one).is_ok())
+/// Each capability of a set alone.
+fn each(bits: u64) -> impl Iterator<Item = CapabilitySet> {
+    (0..u64::BITS)
+        .map(|number| 1 << number)
+        .filter(move |bit| bits & bit != 0)
+        .map(set_of)
 }
 
+/// Drops all but those of the set, up to the last one that the kernel knows.
 fn drop_bounding(sets: &Sets) -> sys::Result<()> {
-    for one in each().filter(|one| !set_of(sets.bounding).contains(*one)) {
-        if rustix::thread::capability_is_in_bounding_set(one)? {
-            rustix::thread::remove_capability_from_bounding_set(one)?;
+    for one in each(!sets.bounding) {
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            Err(sys::Errno::INVAL) => break,
+            // Without CAP_SETPCAP nothing can be dropped; what is not there needs not be.
+            Err(sys::Errno::PERM) if !rustix::thread::capability_is_in_bounding_set(one)? => {}
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
@@ -104,7 +112,7 @@ fn apply(sets: &Sets) -> sys::Result<()> {
     };
     rustix::thread::set_capabilities(None, wanted)?;
     rustix::thread::clear_ambient_capability_set()?;
-    for one in each().filter(|one| set_of(sets.ambient).contains(*one)) {
+    for one in each(sets.ambient) {
         rustix::thread::configure_capability_in_ambient_set(one, true)?;
     }
     Ok(())

@@ -63,12 +63,16 @@ pub(crate) struct Init<'a> {
     root_path: std::path::PathBuf,
     /// The host's `/dev/null`, for masks and devices, taken before the root changes.
     null: Option<OwnedFd>,
+    /// Mounts that become read-only last, by index of the mount step.
+    late_read_only: Vec<(usize, OwnedFd)>,
     /// Our pid as the runtime numbers it.
     pid: i32,
     /// The first process of the container that we join, as the runtime numbers it.
     joined: Option<i32>,
     /// The seccomp filter, compiled.
     filter: Option<Filter>,
+    /// The working directory could be entered before the user was taken.
+    in_directory: bool,
     /// The program, found and checked.
     program: Option<std::ffi::CString>,
     /// The program's environment, complete.
@@ -80,10 +84,10 @@ type Step = fn(&mut Init<'_>) -> Result<()>;
 /// Everything between the clone and the moment when only `start` is missing.
 const CREATE: &[(&str, Step)] = &[
     ("wait for the runtime", wait_for_parent),
+    ("time namespace", namespace::enter_time),
     ("become root of the user namespace", namespace::become_root),
     ("session keyring", start::join_keyring),
     ("cgroup namespace", namespace::enter_cgroup),
-    ("time namespace", namespace::enter_time),
     ("loopback device", namespace::loopback),
     ("", namespace::devices),
     ("hostname", namespace::names),
@@ -97,6 +101,7 @@ const CREATE: &[(&str, Step)] = &[
     ("", mask::sysctls),
     ("", mask::read_only_paths),
     ("", mask::masked_paths),
+    ("", mount::read_only),
     ("change root", rootfs::change),
     ("root file system", rootfs::finish),
     ("", start::directory),
@@ -108,10 +113,10 @@ const CREATE: &[(&str, Step)] = &[
 /// change.
 const CREATE_IN_MOUNTS: &[(&str, Step)] = &[
     ("wait for the runtime", wait_for_parent),
+    ("time namespace", namespace::enter_time),
     ("become root of the user namespace", namespace::become_root),
     ("session keyring", start::join_keyring),
     ("cgroup namespace", namespace::enter_cgroup),
-    ("time namespace", namespace::enter_time),
     ("loopback device", namespace::loopback),
     ("", namespace::devices),
     ("hostname", namespace::names),
@@ -173,6 +178,8 @@ impl<'a> Init<'a> {
             root: None,
             root_path: std::path::PathBuf::new(),
             null: None,
+            late_read_only: Vec::new(),
+            in_directory: false,
             program: None,
             environment: Vec::new(),
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, OFlags, ResolveFlags};
 use sys::in_root::{self, Missing};
-use sys::mount::Scope;
+use sys::mount::{Attributes, Scope, attribute};
 
 use super::{Init, filesystem, groups};
 use crate::error::{During, Error, Result};
@@ -15,7 +15,23 @@ use crate::plan::mount::{MountStep, Parameter, What};
 pub(super) fn all(init: &mut Init<'_>) -> Result<()> {
     for (index, step) in init.plan.mounts.iter().enumerate() {
         let prepared = init.inherited.sources.remove(&index);
-        one(init, step, prepared).map_err(|error| error.within(describe(step)))?;
+        let mount = one(init, step, prepared).map_err(|error| error.within(describe(step)))?;
+        if step.late_read_only {
+            init.late_read_only.push((index, mount));
+        }
+    }
+    Ok(())
+}
+
+/// Makes read-only what was to be so from the start, now that all is in it.
+pub(super) fn read_only(init: &mut Init<'_>) -> Result<()> {
+    let attributes = Attributes {
+        set: attribute::READ_ONLY,
+        ..Attributes::default()
+    };
+    for (index, mount) in init.late_read_only.drain(..) {
+        sys::mount::set_attributes(&mount, &attributes, Scope::One)
+            .during(|| format!("{}: make read-only", describe(&init.plan.mounts[index])))?;
     }
     Ok(())
 }
@@ -29,7 +45,8 @@ fn describe(step: &MountStep) -> String {
     }
 }
 
-fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<()> {
+/// Makes one mount; its descriptor.
+fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<OwnedFd> {
     match &step.what {
         What::Bind { source, scope } => {
             let mount = match prepared {
@@ -37,7 +54,8 @@ fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<(
                 None => bind_source(source, *scope)?,
             };
             set_attributes(&mount, step)?;
-            attach(init, step, &mount)
+            attach(init, step, &mount)?;
+            Ok(mount)
         }
         What::Filesystem {
             kind,
@@ -52,11 +70,13 @@ fn one(init: &Init<'_>, step: &MountStep, prepared: Option<OwnedFd>) -> Result<(
                 let inherit_mode = !parameters.iter().any(mode);
                 filesystem::copy_up(&target, &mount, inherit_mode)?;
             }
-            sys::mount::attach(&mount, &target).during(|| "attach")
+            sys::mount::attach(&mount, &target).during(|| "attach")?;
+            Ok(mount)
         }
         What::Cgroup => {
             let target = target(init, step, Missing::Directory, false)?;
-            groups::mount(init, step, &target)
+            groups::mount(init, step, &target)?;
+            Ok(target)
         }
     }
 }

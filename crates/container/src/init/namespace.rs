@@ -37,7 +37,8 @@ pub(super) fn enter_cgroup(init: &mut Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the time namespace, sets its offsets while nobody is in it, then joins it.
+/// Makes the time namespace, sets its offsets while nobody is in it, then joins it. Comes before
+/// [`become_root`]: `timens_offsets` belongs to the caller's ids, which that gives up.
 pub(super) fn enter_time(init: &mut Init<'_>) -> Result<()> {
     if !init.plan.namespaces.makes(Kind::Time) {
         return Ok(());

@@ -28,12 +28,15 @@ pub(super) fn join_keyring(init: &mut Init<'_>) -> Result<()> {
     }
 }
 
-/// Enters the working directory.
+/// Enters the working directory, unless only the user may, who is not there yet.
 pub(super) fn directory(init: &mut Init<'_>) -> Result<()> {
-    rustix::process::chdir(&init.plan.process.cwd).or_else(|errno| match errno {
-        sys::Errno::NOENT => make_cwd(init),
-        errno => Err(errno).during(|| describe_cwd(init)),
-    })?;
+    match rustix::process::chdir(&init.plan.process.cwd) {
+        Ok(()) => {}
+        Err(sys::Errno::NOENT) => make_cwd(init)?,
+        Err(sys::Errno::ACCESS) => return Ok(()),
+        Err(errno) => return Err(errno).during(|| describe_cwd(init)),
+    }
+    init.in_directory = true;
     credentials::directory_is_inside()
 }
 

@@ -19,6 +19,9 @@ pub(crate) struct MountStep {
     pub(crate) tree_attributes: Attributes,
     /// Copy what the destination held into the new tmpfs.
     pub(crate) copy_up: bool,
+    /// Read-only once everything is made: device nodes, the terminal and the places of other mounts
+    /// go into a tmpfs of the container's own after it is mounted.
+    pub(crate) late_read_only: bool,
     pub(crate) id_map: Option<IdMap>,
 }
 
@@ -165,6 +168,7 @@ fn step(mount: &spec::Mount, bundle: &Path) -> Result<MountStep> {
         attributes: Attributes::default(),
         tree_attributes: Attributes::default(),
         copy_up: has("tmpcopyup"),
+        late_read_only: false,
         id_map: id_map(mount, has("ridmap")),
     };
     let mut parameters = Vec::new();
@@ -184,7 +188,18 @@ fn step(mount: &spec::Mount, bundle: &Path) -> Result<MountStep> {
             parameters,
         },
     };
+    if !bind && kind == "tmpfs" {
+        defer_read_only(&mut step);
+    }
     Ok(step)
+}
+
+/// Puts read-only off to the end.
+fn defer_read_only(step: &mut MountStep) {
+    for attributes in [&mut step.attributes, &mut step.tree_attributes] {
+        step.late_read_only |= attributes.set & attribute::READ_ONLY != 0;
+        attributes.set &= !attribute::READ_ONLY;
+    }
 }
 
 fn required_source(mount: &spec::Mount) -> Result<&str> {
@@ -279,6 +294,7 @@ mod tests {
     fn the_last_word_wins() {
         let rows: &[(&[&str], u64, u64)] = &[
             (&["ro"], attribute::READ_ONLY, 0),
+            (&["rw", "ro"], attribute::READ_ONLY, 0),
             (&["ro", "rw"], 0, attribute::READ_ONLY),
             (
                 &["nosuid", "nodev"],
@@ -289,7 +305,7 @@ mod tests {
             (&["noatime", "relatime"], 0, attribute::ATIME_FIELD),
         ];
         for (options, set, clear) in rows {
-            let step = planned("tmpfs", options);
+            let step = planned("bind", options);
             assert_eq!(
                 (step.attributes.set, step.attributes.clear),
                 (*set, *clear),
@@ -315,6 +331,15 @@ mod tests {
                 scope: sys::mount::Scope::Tree
             }
         );
+    }
+
+    #[test]
+    fn a_tmpfs_is_read_only_late() {
+        for (options, late) in [(["ro"], true), (["rro"], true), (["rw"], false)] {
+            let step = planned("tmpfs", &options);
+            let now = (step.attributes.set | step.tree_attributes.set) & attribute::READ_ONLY;
+            assert_eq!((step.late_read_only, now), (late, 0), "{options:?}");
+        }
     }
 
     #[test]

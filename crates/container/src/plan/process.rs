@@ -102,7 +102,7 @@ impl Plan {
             limits: limits(&process.rlimits)?,
             scheduler: process.scheduler.as_ref().map(scheduler).transpose()?,
             io_priority: process.io_priority.as_ref().map(io_priority).transpose()?,
-            inherited_fds: options.preserve_fds + listen,
+            inherited_fds: options.preserve_fds.saturating_add(listen),
         })
     }
 }
@@ -135,6 +135,7 @@ impl Plan {
             attributes: sys::mount::Attributes::default(),
             tree_attributes: sys::mount::Attributes::default(),
             copy_up: false,
+            late_read_only: false,
             id_map: None,
         })
     }
@@ -153,31 +154,33 @@ fn distinct(groups: &[u32]) -> Vec<u32> {
 
 /// Hands LISTEN_FDS (sd_listen_fds(3)) on: the descriptors stay where they are, and the pid they
 /// are meant for is the container's first process. How many there are.
+///
+/// Variables that name another process are a leftover of whoever started the engine: what is open
+/// at those numbers by now is not for the container.
 fn pass_listen_fds(
     environment: &mut Vec<CString>,
     caller: impl Iterator<Item = (OsString, OsString)>,
 ) -> u32 {
-    let mut count = 0;
+    let (mut count, mut pid) = (0, 0);
     let mut lines = Vec::new();
     for (name, value) in caller {
+        let number = value.to_str().and_then(|value| value.parse::<u32>().ok());
         match name.as_bytes() {
-            b"LISTEN_FDS" => {
-                count = value
-                    .to_str()
-                    .and_then(|value| value.parse().ok())
-                    .unwrap_or(0);
-            }
+            b"LISTEN_PID" => pid = number.unwrap_or(0),
+            b"LISTEN_FDS" => count = number.unwrap_or(0),
             b"LISTEN_FDNAMES" => {}
             _ => continue,
         }
-        lines.extend(CString::new(
-            [name.as_bytes(), b"=", value.as_bytes()].concat(),
-        ));
+        if name != "LISTEN_PID" {
+            let line = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            lines.extend(CString::new(line));
+        }
     }
-    if count > 0 {
-        environment.append(&mut lines);
-        environment.push(c"LISTEN_PID=1".to_owned());
+    if count == 0 || pid != std::process::id() {
+        return 0;
     }
+    environment.append(&mut lines);
+    environment.push(c"LISTEN_PID=1".to_owned());
     count
 }
 
@@ -299,13 +302,29 @@ mod tests {
 
     #[test]
     fn socket_activation_passes_through() {
-        let plan = planned(&shell(), &[("LISTEN_FDS", "2"), ("HOME", "/x")]).unwrap();
+        let own = std::process::id().to_string();
+        let two = [
+            ("LISTEN_FDS", "2"),
+            ("LISTEN_PID", own.as_str()),
+            ("HOME", "/x"),
+        ];
+        let plan = planned(&shell(), &two).unwrap();
         assert_eq!(plan.inherited_fds, 2);
-        assert_eq!(
-            plan.environment,
-            [c"LISTEN_FDS=2".to_owned(), c"LISTEN_PID=1".to_owned()]
-        );
-        assert!(planned(&shell(), &[]).unwrap().environment.is_empty());
+        let lines = [c"LISTEN_FDS=2".to_owned(), c"LISTEN_PID=1".to_owned()];
+        assert_eq!(plan.environment, lines);
+        for others in [
+            &[][..],
+            &[("LISTEN_FDS", "2")],
+            &[("LISTEN_FDS", "2"), ("LISTEN_PID", "1")],
+            &[("LISTEN_FDS", "-1"), ("LISTEN_PID", own.as_str())],
+        ] {
+            let plan = planned(&shell(), others).unwrap();
+            assert_eq!(
+                (plan.inherited_fds, plan.environment.len()),
+                (0, 0),
+                "{others:?}"
+            );
+        }
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub(crate) fn make(
     console: Option<OwnedFd>,
 ) -> anyhow::Result<Created> {
     let id = super::id(&flags.id)?;
-    check_preserved(flags.preserve_fds)?;
     let bundle = std::path::absolute(&flags.bundle).context("--bundle")?;
     let pidfd_socket = flags.pidfd_socket.as_deref().map(connect_to).transpose();
     let pidfd_socket = pidfd_socket.context("--pidfd-socket")?;
@@ -51,18 +50,6 @@ pub(crate) fn make(
             .context("send the pidfd")?;
     }
     Ok(created)
-}
-
-/// Descriptors to hand on must be the caller's: what we opened at such a number is not meant for the
-/// container.
-pub(crate) fn check_preserved(count: u32) -> anyhow::Result<()> {
-    for number in 3..3 + i64::from(count) {
-        let number = i32::try_from(number).context("--preserve-fds: too many")?;
-        if !sys::fd::is_inherited(number) {
-            anyhow::bail!("--preserve-fds {count}: descriptor {number} is not open");
-        }
-    }
-    Ok(())
 }
 
 /// Connects to a Unix stream socket of the engine.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use container::spec::{self, Capabilities, Process, User};
 
-use super::create::{check_preserved, connect_to};
+use super::create::connect_to;
 use super::run::reap;
 use super::terminal::{self, Foreground};
 use crate::flags::{Exec, Global};
@@ -15,7 +15,6 @@ use crate::flags::{Exec, Global};
 pub(crate) fn exec(global: &Global, flags: Exec) -> anyhow::Result<ExitCode> {
     let root = super::root(global);
     let id = super::id(&flags.id)?;
-    check_preserved(flags.preserve_fds)?;
     let process = match &flags.process {
         Some(path) => document(path).context("--process")?,
         None => from_flags(&flags, container::process(&root, &id)?)?,

@@ -44,16 +44,31 @@ struct Ready {
     signal: bool,
     input: bool,
     output: bool,
+    room: bool,
+}
+
+/// What the caller typed and the terminal has not taken yet.
+#[derive(Debug)]
+struct Input {
+    waiting: Vec<u8>,
+    open: bool,
 }
 
 /// Carries input, output, sizes and signals until the process ends.
 pub(crate) fn attend(foreground: &Foreground<'_>) -> anyhow::Result<()> {
     let _raw = foreground.terminal.as_ref().and_then(|_| Raw::enter());
     resize(foreground);
-    let mut input_open = foreground.terminal.is_some();
-    let mut output_open = input_open;
+    if let Some(terminal) = &foreground.terminal {
+        // A program that does not read must not keep us from its output and from signals.
+        rustix::io::ioctl_fionbio(terminal, true).context("prepare the terminal")?;
+    }
+    let mut output_open = foreground.terminal.is_some();
+    let mut input = Input {
+        waiting: Vec::new(),
+        open: output_open,
+    };
     loop {
-        let ready = wait(foreground, input_open, output_open)?;
+        let ready = wait(foreground, &input, output_open)?;
         if ready.signal {
             signals(foreground)?;
         }
@@ -61,10 +76,13 @@ pub(crate) fn attend(foreground: &Foreground<'_>) -> anyhow::Result<()> {
             if ready.output {
                 // An error is the end: the last process has closed the terminal, and a descriptor
                 // that only reports that would keep us awake.
-                output_open = carry(terminal, stdout());
+                output_open = show(terminal);
             }
             if ready.input {
-                input_open = carry(stdin(), terminal.as_fd());
+                input.read();
+            }
+            if ready.input || ready.room {
+                input.write(terminal);
             }
         }
         if ready.process {
@@ -73,41 +91,84 @@ pub(crate) fn attend(foreground: &Foreground<'_>) -> anyhow::Result<()> {
     }
 }
 
-fn wait(foreground: &Foreground<'_>, input_open: bool, output_open: bool) -> anyhow::Result<Ready> {
-    let (process, signals) = (foreground.pidfd.as_fd(), foreground.signals.as_fd());
-    let terminal = foreground.terminal.as_ref().filter(|_| output_open);
-    let terminal = terminal.map(AsFd::as_fd);
-    let input = Some(stdin()).filter(|_| input_open);
-    let wanted = [Some(process), Some(signals), terminal, input];
-    let mut fds: Vec<_> = wanted
+fn wait(foreground: &Foreground<'_>, input: &Input, output_open: bool) -> anyhow::Result<Ready> {
+    let terminal = foreground.terminal.as_ref().map(AsFd::as_fd);
+    let wanted = [
+        (Some(foreground.pidfd.as_fd()), PollFlags::IN),
+        (Some(foreground.signals.as_fd()), PollFlags::IN),
+        (terminal.filter(|_| output_open), PollFlags::IN),
+        (Some(stdin()).filter(|_| input.wants_more()), PollFlags::IN),
+        (
+            terminal.filter(|_| !input.waiting.is_empty()),
+            PollFlags::OUT,
+        ),
+    ];
+    let asked = wanted
         .iter()
-        .flatten()
-        .map(|fd| PollFd::new(fd, PollFlags::IN))
+        .filter_map(|(fd, events)| fd.map(|fd| (fd, *events)));
+    let asked: Vec<_> = asked.collect();
+    let mut fds: Vec<_> = asked
+        .iter()
+        .map(|(fd, events)| PollFd::new(fd, *events))
         .collect();
     rustix::io::retry_on_intr(|| poll(&mut fds, None)).context("wait")?;
     // The answers come in the order of those that were asked.
     let mut answers = fds.iter().map(|fd| !fd.revents().is_empty());
-    let [process, signal, output, input] =
-        wanted.map(|fd| fd.is_some() && answers.next().unwrap_or_default());
+    let [process, signal, output, input, room] =
+        wanted.map(|(fd, _)| fd.is_some() && answers.next().unwrap_or_default());
     Ok(Ready {
         process,
         signal,
         output,
         input,
+        room,
     })
 }
 
-/// Copies what is there; whether more may come.
-fn carry(from: impl AsFd, to: impl AsFd) -> bool {
-    let mut buffer = [0; 16 * 1024];
-    let length = match rustix::io::retry_on_intr(|| rustix::io::read(&from, &mut buffer)) {
+impl Input {
+    /// What is typed meanwhile stays with the caller's terminal.
+    fn wants_more(&self) -> bool {
+        self.open && self.waiting.is_empty()
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0; BUFFER];
+        match rustix::io::retry_on_intr(|| rustix::io::read(stdin(), &mut buffer)) {
+            Ok(0) | Err(_) => self.open = false,
+            Ok(length) => self.waiting.extend_from_slice(&buffer[..length]),
+        }
+    }
+
+    fn write(&mut self, terminal: &OwnedFd) {
+        match rustix::io::retry_on_intr(|| rustix::io::write(terminal, &self.waiting)) {
+            Ok(written) => drop(self.waiting.drain(..written)),
+            Err(sys::Errno::AGAIN) => {}
+            Err(_) => {
+                self.open = false;
+                self.waiting.clear();
+            }
+        }
+    }
+}
+
+const BUFFER: usize = 16 * 1024;
+
+/// Copies output that is there; whether more may come.
+fn show(terminal: &OwnedFd) -> bool {
+    let mut buffer = [0; BUFFER];
+    let length = match rustix::io::retry_on_intr(|| rustix::io::read(terminal, &mut buffer)) {
+        Err(sys::Errno::AGAIN) => return true,
         Ok(0) | Err(_) => return false,
         Ok(length) => length,
     };
     let mut rest = &buffer[..length];
     while !rest.is_empty() {
-        match rustix::io::retry_on_intr(|| rustix::io::write(&to, rest)) {
+        match rustix::io::retry_on_intr(|| rustix::io::write(stdout(), rest)) {
             Ok(written) => rest = &rest[written..],
+            // The caller's own choice: another program made its terminal non-blocking.
+            Err(sys::Errno::AGAIN) => {
+                let _interrupted = poll(&mut [PollFd::new(&stdout(), PollFlags::OUT)], None);
+            }
             Err(_) => return false,
         }
     }
@@ -126,7 +187,7 @@ fn drain(foreground: &Foreground<'_>) -> anyhow::Result<()> {
             tv_nsec: 0,
         };
         let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))).context("wait")?;
-        if ready == 0 || !fds[0].revents().contains(PollFlags::IN) || !carry(terminal, stdout()) {
+        if ready == 0 || !fds[0].revents().contains(PollFlags::IN) || !show(terminal) {
             return Ok(());
         }
     }
