@@ -400,3 +400,38 @@ fn an_apparmor_profile_is_applied() {
         .set("/process/apparmorProfile", "unconfined");
     Container::new(bundle).run().succeeds().prints("unconfined\n");
 }
+
+/// CVE-2025-52881: a container puts a file where the profile is to be written. The kernel must get
+/// it all the same, and refuses this one. Fails where the label is written through the container's
+/// `/proc`.
+#[test]
+fn a_profile_goes_to_the_kernel_whatever_lies_on_proc() {
+    if std::fs::read("/sys/module/apparmor/parameters/enabled").ok().as_deref() != Some(b"Y\n") {
+        tests::elsewhere!("the kernel runs no AppArmor");
+    }
+    let fake = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec", "/proc/thread-self/attr/exec"];
+    let bundle = Bundle::new()
+        .args([
+            "mount", "tmpfs", "tmpfs", "/proc", "--", "mkdir", "/proc/self", "--", "mkdir", "/proc/self/attr",
+            "--", "mkdir", "/proc/self/attr/apparmor", "--", "symlink", "self", "/proc/thread-self",
+            "--", "write", fake[0], "kept", "--", "write", fake[1], "kept", "--", "touch", "/tmp/ready",
+            "--", "sleep", "1000",
+        ])
+        .push("/process/capabilities/bounding", "CAP_SYS_ADMIN")
+        .push("/process/capabilities/effective", "CAP_SYS_ADMIN")
+        .push("/process/capabilities/permitted", "CAP_SYS_ADMIN");
+    let container = Container::new(bundle);
+    container.create().succeeds();
+    container.start().succeeds();
+    let ready = container.bundle().rootfs().join("tmp/ready");
+    tests::wait_until("the trap is set", || ready.exists());
+    let exec = |profile: &str, words: &[&str]| {
+        let mut args = vec!["exec", "--apparmor", profile, container.id(), "/payload"];
+        args.extend(words);
+        container.call(args)
+    };
+    exec("no-such-profile", &["true"]).fails().says("apparmor");
+    for path in fake {
+        exec("unconfined", &["cat", path]).succeeds().prints("kept");
+    }
+}
