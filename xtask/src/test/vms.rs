@@ -50,7 +50,8 @@ pub(crate) const ROUNDS: [Round; 5] = [
 
 /// What takes minutes where code is interpreted, waits for a race that needs two fast processors, or asks the kernel
 /// for nothing that differs between these machines.
-const SLOW: [&str; 9] = [
+const SLOW: [&str; 10] = [
+    "fuzz::",
     "engine_",
     "kill_steps",
     "floe_",
