@@ -542,7 +542,7 @@ fn a_user_gets_groups_where_it_was_delegated() {
         return;
     };
     if fixture.layout.v2.is_none() {
-        println!("SKIP: no v2");
+        println!("ELSEWHERE: no v2");
         return;
     }
     fixture.group.create().unwrap();
@@ -658,7 +658,7 @@ fn a_process_joins_where_the_first_one_went() {
     below.attach(first).unwrap();
     let paths = fixture.group.paths();
     let Some(v2) = paths.get("") else {
-        println!("SKIP: no v2");
+        println!("ELSEWHERE: no v2");
         return;
     };
     let controllers = std::fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
@@ -682,7 +682,7 @@ fn a_group_below_processes_has_no_controllers_and_says_why() {
     };
     fixture.group.create().unwrap();
     let Some(v2) = fixture.group.paths().remove("") else {
-        println!("SKIP: no v2");
+        println!("ELSEWHERE: no v2");
         return;
     };
     let controllers = std::fs::read_to_string(v2.join("cgroup.controllers")).unwrap();
