@@ -10,13 +10,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("cgroup", &["sys"]),
     ("checkpoint", &["sys", "cgroup"]),
-    ("container", &["sys", "cgroup", "checkpoint"]),
+    ("criu-rpc", &["sys"]),
+    ("container", &["sys", "cgroup", "criu-rpc"]),
     ("floe-oci", &["sys", "cgroup", "container", "tests"]),
-    ("floe-criu", &["sys", "cgroup", "checkpoint"]),
+    ("floe-criu", &["sys", "cgroup", "checkpoint", "criu-rpc"]),
     ("monitor", &["sys"]),
     ("floe", &["sys", "cgroup", "monitor", "tests"]),
     ("floed", &["sys", "cgroup", "monitor"]),
-    ("tests", &["sys"]),
+    ("tests", &["sys", "criu-rpc"]),
     ("xtask", &[]),
 ];
 
