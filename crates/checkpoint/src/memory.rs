@@ -99,7 +99,7 @@ fn at_mapping(pid: Pid, mapping: &Mapping, error: &Error) -> Error {
 }
 
 fn auxiliary_vector(pid: Pid) -> Result<Vec<u64>> {
-    let path = format!("/proc/{pid}/auxv");
+    let path = format!("{}/{pid}/auxv", crate::procfs::root());
     let bytes = std::fs::read(&path).during("read", &path)?;
     let mut words: Vec<u64> = bytes
         .chunks_exact(8)
@@ -220,7 +220,7 @@ fn private_pages(
     writer: &mut Writer,
     sink: &mut PageSink,
 ) -> Result<()> {
-    let path = format!("/proc/{pid}/pagemap");
+    let path = format!("{}/{pid}/pagemap", crate::procfs::root());
     let map = File::open(&path).during("open", &path)?;
     let not = pagemap::IS_FILE | pagemap::IS_PFN_ZERO | pagemap::IS_GUARD;
     let query = Query {

@@ -86,7 +86,7 @@ impl PageSink {
 
     /// `/proc/PID/mem` reads what the protection forbids.
     fn add_forced(&mut self, process: Pid, start: u64, length: u64) -> Result<()> {
-        let path = format!("/proc/{process}/mem");
+        let path = format!("{}/{process}/mem", crate::procfs::root());
         let memory = File::open(&path).during("open", &path)?;
         let mut at = start;
         while at < start + length {

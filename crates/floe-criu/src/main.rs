@@ -1,14 +1,16 @@
 //! criu's command line on floe's checkpoint engine.
 
 mod options;
+mod outside;
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::image::Directory;
-use checkpoint::{Afterwards, DumpOptions, RestoreOptions};
+use checkpoint::{Afterwards, DumpOptions, Place, RestoreOptions};
 use options::Options;
 use rustix::process::{Pid, WaitOptions};
 
@@ -76,6 +78,8 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
             tcp_close: options.has("tcp-close"),
+            external: outside::external(options)?,
+            empty_network: outside::empty_network(options),
             fail_at: None,
         },
     )?;
@@ -118,6 +122,13 @@ fn restore(options: &Options, log: &mut Log) -> Result<ExitCode> {
             sibling: options.has("restore-sibling"),
             tcp_established: options.has("tcp-established"),
             tcp_close: options.has("tcp-close"),
+            root: options
+                .value("root")
+                .map(|path| Place::Path(PathBuf::from(path))),
+            mounts: outside::mounts(options),
+            join: outside::join(options)?,
+            inherit: outside::inherit(options)?,
+            empty_network: outside::empty_network(options),
             fail_at: None,
         },
     )?;

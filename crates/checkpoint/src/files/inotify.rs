@@ -81,8 +81,8 @@ fn open(watch: &InotifyWdEntry) -> Result<OwnedFd> {
         .flat_map(|word| word.to_le_bytes())
         .collect();
     let length = (watch.f_handle.bytes as usize).min(bytes.len());
-    let text =
-        std::fs::read_to_string("/proc/self/mountinfo").during("read", "/proc/self/mountinfo")?;
+    let text = std::fs::read_to_string(format!("{}/self/mountinfo", crate::procfs::root()))
+        .during("read", "/proc/self/mountinfo")?;
     let device = (watch.s_dev >> 20, watch.s_dev & 0xf_ffff);
     let wanted = format!("{}:{}", device.0, device.1);
     for line in text.lines() {
@@ -106,7 +106,12 @@ fn open(watch: &InotifyWdEntry) -> Result<OwnedFd> {
 
 fn path_of(watch: &InotifyWdEntry) -> Option<String> {
     let fd = open(watch).ok()?;
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+    let path = std::fs::read_link(format!(
+        "{}/self/fd/{}",
+        crate::procfs::root(),
+        fd.as_raw_fd()
+    ))
+    .ok()?;
     path.into_os_string().into_string().ok()
 }
 
@@ -131,7 +136,8 @@ fn add(fd: &OwnedFd, watch: &InotifyWdEntry) -> Result<()> {
         Ok(opened) => {
             target = Some(opened);
             path = format!(
-                "/proc/self/fd/{}",
+                "{}/self/fd/{}",
+                crate::procfs::root(),
                 target.as_ref().map_or(-1, AsRawFd::as_raw_fd)
             );
         }

@@ -53,8 +53,22 @@ pub enum Kind {
     Fs = 0x5140_3912,
     /// `seccomp.img`
     Seccomp = 0x6441_3049,
-    /// `timens-0.img`
+    /// `timens-N.img`
     Timens = 0x4311_4433,
+    /// `pidns-N.img`
+    Pidns = 0x6115_7326,
+    /// `userns-N.img`
+    Userns = 0x5547_4906,
+    /// `utsns-N.img`
+    Utsns = 0x5447_3203,
+    /// `mountpoints-N.img`
+    Mounts = 0x5556_3928,
+    /// `netns-N.img`
+    Netns = 0x5593_3752,
+    /// `netdev-N.img`
+    Netdev = 0x5737_3951,
+    /// `ipcns-var-N.img`
+    IpcnsVar = 0x5311_5007,
     /// `pipes-data.img`
     PipesData = 0x5645_3709,
     /// `fifo-data.img`
