@@ -189,6 +189,11 @@ fn experts_write_files_as_they_are() {
     groups.line("set % v2:../cgroup.procs=1").exits(125).says("not the name of a file");
 }
 
+/// How many system calls from one kill to the next.
+fn stride() -> usize {
+    if tests::slowness() > 1 { 23 } else { 7 }
+}
+
 /// Attack: a command is killed at any of its system calls. What it had begun must not stay.
 #[test]
 fn a_killed_change_is_taken_back_by_the_next_command() {
@@ -197,7 +202,7 @@ fn a_killed_change_is_taken_back_by_the_next_command() {
     let args = ["set", "%", "pids.max=9", "cpu.weight=200"];
     let mut finished = false;
     // Enough to hit what is before, between and after the writes and renames.
-    for step in (60..4000).step_by(7) {
+    for step in (60..4000).step_by(stride()) {
         let end = command_killed_at(&groups.command(args), step);
         let state = [groups.effective("%", "pids.max"), groups.effective("%", "cpu.weight")];
         let requested = groups.get("%", "pids.max")["requested"].clone();
@@ -219,7 +224,7 @@ fn a_killed_creation_leaves_nothing_or_all() {
     let groups = Groups::new();
     let hierarchies = host::cgroup_mounts().len();
     let mut finished = false;
-    for step in (60..4000).step_by(7) {
+    for step in (60..4000).step_by(stride()) {
         let end = command_killed_at(&groups.command(["create", "%/a", "pids.max=9"]), step);
         groups.line("ls").succeeds();
         let found = groups.directories("%/a").len();

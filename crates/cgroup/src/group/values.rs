@@ -60,6 +60,18 @@ impl Group {
         match (&*write.file, &*write.value) {
             ("freezer.state", "FROZEN") | ("cgroup.freeze", "1") => self.freeze(),
             ("freezer.state", "THAWED") | ("cgroup.freeze", "0") => self.thaw(),
+            (file, "\n") if file.starts_with("cpuset.") => match self.carry_out(write) {
+                // Some kernels (seen on 6.1): a group with processes does not give up its list for nothing.
+                Err(error) if error.errno() == Some(sys::Errno::NOSPC) => {
+                    let all = self.text(1, write.place, &format!("{file}.effective"));
+                    let value = all.unwrap_or_default().trim_ascii().to_owned();
+                    self.carry_out(&Write {
+                        value,
+                        ..write.clone()
+                    })
+                }
+                result => result,
+            },
             _ => self.carry_out(write),
         }
     }

@@ -121,7 +121,10 @@ impl Planner<'_> {
             Side::Lacks(why) => fails(&format!("{owner} {why}")),
             Side::Always(fixed) => match value {
                 Some(value) if value.print(entry.unit) != fixed && assignment.value.is_some() => {
-                    fails(&format!("{owner} is where it is always {fixed}"))
+                    let version = if place == Place::V2 { "v2" } else { "v1" };
+                    fails(&format!(
+                        "{owner} is on {version}, where it is always {fixed}"
+                    ))
                 }
                 _ => Ok(()),
             },

@@ -3,6 +3,7 @@
 mod book;
 mod change;
 mod create;
+mod delegate;
 mod keys;
 mod ls;
 mod process;
@@ -64,6 +65,8 @@ commands! {
     Thaw => state::thaw, state::Flags;
     /// Send a signal to all processes of groups
     Kill => state::kill, state::KillFlags;
+    /// Let a user make groups below a group, but not change its values
+    Delegate => delegate::run, delegate::Flags;
     /// Remove groups
     Rm => rm::run, rm::Flags;
 }
