@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-/// What `floe-oci` may weigh: it is read, sealed and re-executed at each start of a container.
+/// What `floe-oci` may weigh: it is read and sealed at each start of a container.
 const MAX_SIZE: u64 = 3 << 20;
 const MAX_PACKAGES: usize = 80;
 /// What a virtual machine with the short list of tests may take; without that much time it is left to
