@@ -17,6 +17,7 @@ use crate::ids::{Ids, TaskIds};
 use crate::image::core::TaskKobjIdsEntry;
 use crate::image::file::{FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::MemfdInodeEntry;
+use crate::image::namespace::MntEntry;
 use crate::image::tree::{
     DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, SeccompEntry, StatsEntry,
 };
@@ -157,6 +158,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) host: Inodes,
     /// Flags of the namespaces that the tree has of its own; the engine is in them.
     pub(crate) own_namespaces: u64,
+    /// The mounts of the tree, if it has mounts of its own.
+    pub(crate) mounts: Vec<MntEntry>,
     /// What the root of the tree shares with whom.
     pub(crate) root_ids: TaskKobjIdsEntry,
     last_pages_id: u32,
@@ -186,6 +189,7 @@ impl<'a> Dump<'a> {
             frozen_at: None,
             host: outline.host,
             own_namespaces: outline.own,
+            mounts: Vec::new(),
             root_ids: TaskKobjIdsEntry::default(),
             last_pages_id: 0,
         }
@@ -339,6 +343,7 @@ fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
     let mut ids = Ids::new();
     let engine = ids.of_engine(&dump.host);
     dump_seccomp(tree, dump)?;
+    namespace::prepare(dump)?;
     let mut root_ids = None;
     for process in &mut tree.processes {
         let task_ids = dump_process(process, &mut ids, dump)?;

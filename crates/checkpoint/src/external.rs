@@ -2,6 +2,13 @@
 
 use sys::namespace::Kind;
 
+use crate::dump::Dump;
+use crate::error::{Error, Result};
+use crate::files::Descriptor;
+use crate::image::file::FileEntry;
+use crate::image::namespace::MntEntry;
+use crate::procfs::Lines;
+
 /// A thing outside of the tree that a dump may leave out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum External {
@@ -97,6 +104,54 @@ impl External {
             }
         }
     }
+}
+
+/// The key of an open file that the caller brings again at the restore; `None`: it is the tree's.
+///
+/// # Errors
+/// It lies outside of the tree's mounts, and the caller does not name it.
+pub(crate) fn name_file(descriptor: &Descriptor, dump: &Dump<'_>) -> Result<Option<String>> {
+    let mount = Lines::parse(&descriptor.info).number("mnt_id") as u32;
+    let inode = descriptor.stat.st_ino;
+    let key = format!("file[{mount:x}:{inode:x}]");
+    let wanted = External::File { mount, inode };
+    if dump.options.external.contains(&wanted) {
+        return Ok(Some(key));
+    }
+    let known = |entry: &MntEntry| entry.mnt_id == mount;
+    if dump.mounts.is_empty() || dump.mounts.iter().any(known) {
+        return Ok(None);
+    }
+    // A device without state, as a runtime hands it in for lack of an input: the one inside will do.
+    if descriptor.stat.st_mode & libc::S_IFMT == libc::S_IFCHR
+        && rustix::fs::stat(descriptor.link.as_str())
+            .is_ok_and(|inside| inside.st_rdev == descriptor.stat.st_rdev)
+    {
+        return Ok(None);
+    }
+    let cause = format!("it lies on a mount outside of the tree; name it (--external {key})");
+    Err(Error::because("dump file", &descriptor.link, cause))
+}
+
+/// The keys under which a caller may give what stands in for a file of the images.
+pub(crate) fn keys_of(entry: &FileEntry) -> Vec<String> {
+    if let Some(pipe) = &entry.pipe {
+        return vec![
+            format!("pipe:[{}]", pipe.pipe_id),
+            format!("pipe[{}]", pipe.pipe_id),
+        ];
+    }
+    if let Some(socket) = &entry.usk {
+        return vec![
+            format!("socket:[{}]", socket.ino),
+            format!("socket[{}]", socket.ino),
+        ];
+    }
+    if let Some(reg) = &entry.reg {
+        let bare = reg.name.trim_start_matches('/').to_owned();
+        return vec![reg.name.clone(), bare];
+    }
+    Vec::new()
 }
 
 #[cfg(test)]

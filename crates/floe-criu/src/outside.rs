@@ -1,5 +1,7 @@
 //! What lies outside of the tree: mounts, namespaces and descriptors of the caller.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -76,6 +78,8 @@ pub(crate) fn join(options: &Options) -> Result<Vec<(NamespaceKind, OwnedFd)>> {
 /// `--inherit-fd fd[N]:KEY`.
 pub(crate) fn inherit(options: &Options) -> Result<Vec<(String, OwnedFd)>> {
     let mut all = Vec::new();
+    // One descriptor may stand in for several files.
+    let mut adopted: HashMap<i32, OwnedFd> = HashMap::new();
     for text in options.values("inherit-fd") {
         let parsed = text
             .strip_prefix("fd[")
@@ -87,7 +91,15 @@ pub(crate) fn inherit(options: &Options) -> Result<Vec<(String, OwnedFd)>> {
         if std::fs::symlink_metadata(&path).is_err() {
             bail!("read options: `--inherit-fd {text}`: no such descriptor is open");
         }
-        let fd = sys::fd::adopt(number).with_context(|| format!("take descriptor {number}"))?;
+        let known = match adopted.entry(number) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(
+                sys::fd::adopt(number).with_context(|| format!("take descriptor {number}"))?,
+            ),
+        };
+        let fd = known
+            .try_clone()
+            .with_context(|| format!("duplicate descriptor {number}"))?;
         all.push((key.to_owned(), fd));
     }
     Ok(all)

@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use super::{Descriptor, ghost, new_entry, owner};
 use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
+use crate::external;
 use crate::image::file::{FdTypes, FileEntry, FownEntry, RegFileEntry};
 
 /// Flags that only have a meaning while opening.
@@ -18,8 +19,27 @@ const OPENING: u32 =
 const O_TMPFILE: u32 = 0o20_200_000;
 const FASYNC: u32 = 0o20_000;
 
-/// Dumps an open file that has a path.
+/// Dumps an open file that has a path, or that the caller brings again.
 pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
+    if let Some(name) = external::name_file(descriptor, dump)? {
+        let mut entry = new_entry(FdTypes::Reg, descriptor.id);
+        entry.reg = Some(RegFileEntry {
+            id: descriptor.id,
+            flags: descriptor.flags,
+            pos: descriptor.position,
+            fown: owner::dump(&descriptor.file),
+            name,
+            ext: Some(true),
+            mode: Some(descriptor.stat.st_mode),
+            ..RegFileEntry::default()
+        });
+        return Ok(entry);
+    }
+    dump_by_path(descriptor, dump)
+}
+
+/// Dumps an open file that has a path.
+pub(crate) fn dump_by_path(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     let stat = &descriptor.stat;
     let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
     let mut reg = RegFileEntry {

@@ -15,11 +15,17 @@ use crate::image::namespace::{Fstype, MntEntry};
 use crate::mount::{plan, table, tmpfs};
 use crate::procfs;
 
-/// Dumps the mount namespace with this number.
-pub(crate) fn dump(id: u32, dump: &mut Dump<'_>) -> Result<()> {
+/// The mounts of the namespace that the engine is in, with the caller's keys.
+pub(crate) fn table(external: &[External]) -> Result<Vec<MntEntry>> {
     let path = format!("{}/self/mountinfo", procfs::root());
     let mut entries = table::parse(&std::fs::read(&path).during("read", &path)?);
-    name_external(&mut entries, &dump.options.external);
+    name_external(&mut entries, external);
+    Ok(entries)
+}
+
+/// Dumps the mount namespace with this number.
+pub(crate) fn dump(id: u32, dump: &mut Dump<'_>) -> Result<()> {
+    let mut entries = std::mem::take(&mut dump.mounts);
     let plan = plan::plan(&entries)?;
     let mut dumped = HashSet::new();
     for source in &plan.sources {

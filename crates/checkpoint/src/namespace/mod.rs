@@ -161,8 +161,9 @@ pub(crate) fn check_task(pid: Pid, root: &TaskKobjIdsEntry, task: &TaskKobjIdsEn
 
 /// The mount that an open file lies on, where mounts are dumped. `info`: its fdinfo.
 pub(crate) fn mount_id(info: &str, dump: &Dump<'_>) -> Option<i32> {
-    let own = dump.own_namespaces & Kind::Mount.flag() != 0;
-    own.then(|| procfs::Lines::parse(info).number("mnt_id") as i32)
+    let id = procfs::Lines::parse(info).number("mnt_id") as u32;
+    let known = dump.mounts.iter().any(|mount| mount.mnt_id == id);
+    known.then_some(id as i32)
 }
 
 /// [`mount_id`] of a file that the engine has open.
@@ -185,6 +186,14 @@ pub(crate) fn number_sockets(dump: &mut Dump<'_>) {
             *place = id;
         }
     }
+}
+
+/// Reads what the files of the tree are compared with.
+pub(crate) fn prepare(dump: &mut Dump<'_>) -> Result<()> {
+    if dump.own_namespaces & Kind::Mount.flag() != 0 {
+        dump.mounts = mount::dump::table(&dump.options.external)?;
+    }
+    Ok(())
 }
 
 /// Writes what is in the namespaces of the root, which the engine is in as well.

@@ -204,9 +204,12 @@ impl Outer<'_> {
         steps.step("namespaces")?;
         let mounts = self.mount(&forest)?;
         steps.step("mounts")?;
-        build(self.images, self.plan, forest, steps, &mut || {
-            outside.stage(WHOLE)
-        })?;
+        let context = super::Context {
+            images: self.images,
+            plan: self.plan,
+            options: self.options,
+        };
+        build(&context, forest, steps, &mut || outside.stage(WHOLE))?;
         drop(mounts);
         Ok(())
     }

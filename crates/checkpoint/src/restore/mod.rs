@@ -122,7 +122,12 @@ pub fn restore_with(
     let root = tree::create_root(&plan, options, 0)?;
     let forest = tree::adopt_root(&plan, root)?;
     hook(Stage::Cloned, root)?;
-    build(images, &plan, forest, &mut steps, &mut || {
+    let context = Context {
+        images,
+        plan: &plan,
+        options,
+    };
+    build(&context, forest, &mut steps, &mut || {
         hook(Stage::Whole, root)
     })?;
     Ok(Restored {
@@ -131,15 +136,27 @@ pub fn restore_with(
     })
 }
 
+/// What a restore works from.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    images: &'a Directory,
+    plan: &'a load::Plan,
+    options: &'a RestoreOptions,
+}
+
 /// Makes everything but the root, which stands alone in `forest`.
 fn build(
-    images: &Directory,
-    plan: &load::Plan,
+    context: &Context<'_>,
     mut forest: tree::Forest,
     steps: &mut Steps,
     whole: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
-    let mut files = files::Files::new(images, plan)?;
+    let Context {
+        images,
+        plan,
+        options,
+    } = *context;
+    let mut files = files::Files::new(images, plan, &options.inherit)?;
     forest.grow_all(plan)?;
     steps.step("processes")?;
     tree::join_groups(plan, &mut forest)?;
