@@ -61,11 +61,7 @@ pub struct Checkpoint<'a> {
 ///
 /// # Errors
 /// Something of it cannot be dumped: the container is then as it was.
-pub fn checkpoint(
-    root: &Path,
-    id: &ContainerId,
-    request: &Checkpoint<'_>,
-) -> Result<Vec<Error>> {
+pub fn checkpoint(root: &Path, id: &ContainerId, request: &Checkpoint<'_>) -> Result<Vec<Error>> {
     let directory = Directory::open(root, id)?;
     match query::status(root, id)? {
         spec::Status::Running | spec::Status::Paused => {}
@@ -101,7 +97,13 @@ fn dump(
     let criu = Criu::start(request.images.criu, &[])?;
     let mut external = joined_namespaces(config, criu.is_floe())?;
     // criu itself knows no such thing as a single file outside.
-    external.extend(streams.iter().filter(|_| criu.is_floe()).filter(|key| key.starts_with("file[")).cloned());
+    external.extend(
+        streams
+            .iter()
+            .filter(|_| criu.is_floe())
+            .filter(|key| key.starts_with("file["))
+            .cloned(),
+    );
     let options = Options {
         pid: Some(pid.as_raw_nonzero().get()),
         root: Some(record.rootfs.to_string_lossy().into_owned()),
@@ -135,7 +137,11 @@ pub(crate) fn explain(error: Error, images: &Images<'_>, log: &str) -> Error {
 
 /// The group to freeze the container by: criu itself wants v1's freezer where there is one.
 fn freezer(record: &Record, floe: bool) -> Option<String> {
-    let names = if floe { ["", "freezer"] } else { ["freezer", ""] };
+    let names = if floe {
+        ["", "freezer"]
+    } else {
+        ["freezer", ""]
+    };
     let path = names.iter().find_map(|name| record.cgroup_paths.get(*name));
     path.map(|path| path.to_string_lossy().into_owned())
 }
@@ -204,7 +210,10 @@ pub(crate) fn joined(config: &spec::Spec, floe: bool) -> Result<Vec<(Kind, PathB
     let list = config.linux.as_ref().map(|linux| &linux.namespaces);
     let joined = Namespaces::plan(list.map_or(&[], Vec::as_slice))?.join;
     let known = |kind: Kind| floe || [Kind::Network, Kind::Pid].contains(&kind);
-    Ok(joined.into_iter().filter(|(kind, _)| known(*kind)).collect())
+    Ok(joined
+        .into_iter()
+        .filter(|(kind, _)| known(*kind))
+        .collect())
 }
 
 /// The name of a joined namespace in the images.
@@ -230,7 +239,7 @@ fn external_mounts(pid: Pid, config: &spec::Spec) -> Result<Vec<ExternalMount>> 
     let named = || "read the container's mounts";
     let text = std::fs::read(format!("/proc/{pid}/mountinfo")).during(named)?;
     let points: Vec<PathBuf> = sys::mountinfo::parse(&text)
-        .map(|mount| PathBuf::from(mount.mount_point))
+        .map(|mount| PathBuf::from(mount.mount_point.into_owned()))
         .collect();
     let root = format!("/proc/{pid}/root");
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
@@ -347,8 +356,15 @@ mod tests {
             Some((PathBuf::from(path), kind))
         };
         let planned = plan_external(&config, &points, real);
-        let expected = [("/data", "/data"), ("/run/x", "/var/run/x"), ("/proc/kcore", "/proc/kcore")];
-        assert_eq!(planned, expected.map(|(point, key)| (point.into(), key.into())));
+        let expected = [
+            ("/data", "/data"),
+            ("/run/x", "/var/run/x"),
+            ("/proc/kcore", "/proc/kcore"),
+        ];
+        assert_eq!(
+            planned,
+            expected.map(|(point, key)| (point.into(), key.into()))
+        );
     }
 
     #[test]
@@ -360,7 +376,9 @@ mod tests {
             {"type": "ipc", "path": "/proc/self/ns/ipc"}]}}"#;
         let config = spec::parse(config).unwrap();
         let names = joined_namespaces(&config, false).unwrap();
-        assert!(matches!(names.as_slice(), [one] if one.starts_with("net[") && one.ends_with("]:extRootNetNS")));
+        assert!(
+            matches!(names.as_slice(), [one] if one.starts_with("net[") && one.ends_with("]:extRootNetNS"))
+        );
         assert_eq!(joined_namespaces(&config, true).unwrap().len(), 2);
     }
 
@@ -373,8 +391,13 @@ mod tests {
             (&both[..1], false, Some("/v2")),
             (&[][..], true, None),
         ] {
-            let paths = paths.iter().map(|(name, path)| ((*name).to_owned(), path.into()));
-            let record = Record { cgroup_paths: paths.collect(), ..Record::default() };
+            let paths = paths
+                .iter()
+                .map(|(name, path)| ((*name).to_owned(), path.into()));
+            let record = Record {
+                cgroup_paths: paths.collect(),
+                ..Record::default()
+            };
             assert_eq!(freezer(&record, floe).as_deref(), expected);
         }
     }

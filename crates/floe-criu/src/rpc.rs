@@ -10,6 +10,8 @@ use criu_rpc::{
     Connection, Dumped, Features, Notify, Request, RequestType, Response, Restored, Version, script,
 };
 
+use rustix::process::{Pid, Signal};
+
 use crate::VERSION;
 use crate::log::Log;
 
@@ -170,6 +172,13 @@ impl Line {
             })
         })?;
         log.line(&format!("restored process {}", restored.root));
+        for (_, master) in &restored.consoles {
+            let told = self.stage_with(script::ORPHAN_PTS_MASTER, None, Some(master));
+            if let (Err(_), Some(root)) = (&told, Pid::from_raw(restored.root)) {
+                let _gone = rustix::process::kill_process(root, Signal::KILL);
+            }
+            told?;
+        }
         // The tree runs; that the caller is unhappy about it changes nothing.
         let _too_late = self.stage(script::POST_RESUME, Some(restored.root));
         Ok(restored.root)

@@ -88,6 +88,7 @@ pub(super) fn dump(options: &Options, caller: i32) -> Result<DumpOptions> {
         tcp_close: on(options.tcp_close),
         ghost_limit: Some(options.ghost_limit.unwrap_or(GHOST_LIMIT).into()),
         external_unix_sockets: on(options.ext_unix_sk),
+        freeze_group: options.freeze_cgroup.as_ref().map(PathBuf::from),
         external: external(options)?,
         empty_network: empty_network(options),
         ..DumpOptions::default()
