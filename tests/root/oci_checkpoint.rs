@@ -133,9 +133,12 @@ fn a_paused_container_is_checkpointed_as_it_stands() {
 
 /// Connections of the container's own network with both ends open.
 fn connections(container: &Container) -> usize {
-    let table = fs::read_to_string(format!("/proc/{}/net/tcp", container.pid()));
     let established = |line: &&str| line.split_whitespace().nth(3) == Some("01");
-    table.unwrap_or_default().lines().filter(established).count()
+    let count = |name: &str| {
+        let table = fs::read_to_string(format!("/proc/{}/net/{name}", container.pid()));
+        table.unwrap_or_default().lines().filter(established).count()
+    };
+    count("tcp") + count("tcp6")
 }
 
 #[test]
