@@ -1,5 +1,6 @@
 //! `floe group`: resource groups, with and without containers in them.
 
+mod account;
 mod book;
 mod change;
 mod create;
@@ -55,6 +56,8 @@ commands! {
     Keys => keys::run, keys::Flags;
     /// Show what groups use
     Stats => stats::run, stats::Flags;
+    /// Show what groups and containers have used, also after their end
+    Account => account::run, account::Flags;
     /// Move processes into a group
     Move => process::run_move, process::MoveFlags;
     /// Run a program in a group
