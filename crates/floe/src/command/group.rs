@@ -1,9 +1,11 @@
 //! `floe group`: resource groups, with and without containers in them.
 
 mod account;
+mod apply;
 mod book;
 mod change;
 mod create;
+mod definition;
 mod delegate;
 mod keys;
 mod ls;
@@ -52,6 +54,10 @@ commands! {
     Set => set::run, set::Flags;
     /// Show values of groups: asked for and effective
     Get => set::get, set::GetFlags;
+    /// Make groups as files describe them: all of them, or on any failure none
+    Apply => apply::run, apply::Flags;
+    /// Show how groups differ from what files describe; the status is 1 if they do
+    Diff => apply::diff, apply::DiffFlags;
     /// List the keys that groups have
     Keys => keys::run, keys::Flags;
     /// Show what groups use
