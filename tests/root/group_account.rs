@@ -92,3 +92,22 @@ fn containers_are_accounted_after_their_removal() {
     assert_eq!((long["id"].as_str().unwrap(), &long["entries"]), (&*id, &1.into()));
     assert!(long["ended"].is_string() && cpu(&long) > 10_000_000, "{long}");
 }
+
+#[test]
+fn a_container_whose_monitor_was_killed_is_accounted_too() {
+    let groups = Groups::new();
+    groups.floe.call(["run", "-d", "--name", "k", "--", "sh", "-c", &format!("{WORK}; sleep 1000")]).succeeds();
+    let find = || entries(&groups, "--by container").into_iter().find(|entry| entry["name"] == "k");
+    let cpu = |entry: &Value| entry["cpuNanoseconds"].as_u64().unwrap();
+    tests::wait_until("it has worked", || find().is_some_and(|entry| cpu(&entry) > 10_000_000));
+    let id = groups.floe.inspect("k")["id"].as_str().unwrap().to_owned();
+    let status = std::fs::read_to_string(groups.floe.path("run").join(id).join("status")).unwrap();
+    let monitor = status.lines().find_map(|line| line.strip_prefix("monitor=")).unwrap();
+    let monitor = rustix::process::Pid::from_raw(monitor.parse().unwrap()).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    groups.floe.wait_for_status("k", "exited");
+    let entry = find().unwrap();
+    assert!(entry["ended"].is_string() && cpu(&entry) > 10_000_000, "{entry}");
+    groups.floe.line("rm k").succeeds();
+    assert!(find().is_some());
+}

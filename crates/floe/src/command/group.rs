@@ -1,6 +1,6 @@
 //! `floe group`: resource groups, with and without containers in them.
 
-mod account;
+pub(crate) mod account;
 mod apply;
 mod book;
 mod change;

@@ -19,6 +19,8 @@ use super::change::user_name;
 use super::stats::cpu_time;
 use super::{Groups, is_containers};
 use crate::output::{self, Format};
+use crate::store::Store;
+use crate::store::container::Container;
 use crate::text;
 
 #[derive(Debug, Args)]
@@ -114,6 +116,30 @@ pub(super) fn write_down(groups: &Groups, book: &Book, names: &[Name]) {
             output::note(&format!("account of group `{name}`: {error}"));
         }
     }
+}
+
+/// Writes down what a container has used whose monitor was killed before it could.
+pub(crate) fn write_down_container(container: &Container, store: &Store, started: &str) {
+    let find = || {
+        let name = Name::parse(&container.record.id).ok()?;
+        let rootless = !super::is_host_root();
+        let group = Group::find(&cgroup::Layout::detect().ok()?, &name, rootless)?;
+        let totals = Totals::of(&group.stats().ok()?);
+        Some((group.path()?.display().to_string(), totals))
+    };
+    // Where the group is elsewhere, or gone, this run has no entry.
+    let Some((path, totals)) = find() else { return };
+    let entry = Entry {
+        kind: "container",
+        name: &container.record.name,
+        id: &container.record.id,
+        path: &path,
+        user: rustix::process::geteuid().as_raw(),
+        started,
+        numbers: &totals.named(),
+    };
+    // Accounts are for onlookers: a full disk keeps no container from being repaired.
+    let _ = append(&store.account(), &entry);
 }
 
 /// A time span before now, or a moment.
