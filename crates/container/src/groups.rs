@@ -1,7 +1,7 @@
 //! The container's resource groups, and who makes them: we, or systemd.
 
 use cgroup::Group;
-use cgroup::systemd::{Systemd, Unit};
+use cgroup::systemd::{Systemd, Unit, is_users};
 
 use crate::error::{During, Error, Result};
 use crate::launch::Child;
@@ -160,8 +160,9 @@ fn is_user() -> bool {
 }
 
 fn systemd(path: Option<&str>, id: &str) -> Result<(Systemd, Unit)> {
-    let unit = Unit::parse(path, id, is_user()).during(|| "linux.cgroupsPath")?;
-    let connection = Systemd::connect(is_user()).during(|| "--systemd-cgroup")?;
+    let user = is_users();
+    let unit = Unit::parse(path, id, user).during(|| "linux.cgroupsPath")?;
+    let connection = Systemd::connect(user).during(|| "--systemd-cgroup")?;
     Ok((connection, unit))
 }
 
