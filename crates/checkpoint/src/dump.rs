@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
@@ -13,6 +14,7 @@ use crate::files::pipe::PipeData;
 use crate::files::socket::Queues;
 use crate::files::{self, FileTable, tcp, unix_socket};
 use crate::freeze::{FrozenTree, Process, State};
+use crate::freezer::Freezer;
 use crate::ids::{Ids, TaskIds};
 use crate::image::core::TaskKobjIdsEntry;
 use crate::image::file::{FileEntry, FileLockEntry, RemapFilePathEntry};
@@ -65,6 +67,9 @@ pub struct DumpOptions {
     pub ghost_limit: Option<u64>,
     /// Sockets whose peer is outside the tree are allowed.
     pub external_unix_sockets: bool,
+    /// The group of the tree (v1's freezer, or v2), by which it is stopped and thawed again; one
+    /// that was frozen before stays so unless the tree is ended.
+    pub freeze_group: Option<PathBuf>,
     /// What the tree uses that is not part of it.
     pub external: Vec<External>,
     /// The network namespace comes back with nothing in it.
@@ -153,6 +158,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) memfds: Vec<((u64, u64), MemfdInodeEntry)>,
     pub(crate) shared_objects: Vec<SharedObject>,
     pub(crate) statistics: DumpStatistics,
+    /// Until the tree is stopped.
+    freezer: Option<Freezer>,
     pub(crate) frozen_at: Option<Instant>,
     /// The caller's namespaces.
     pub(crate) host: Inodes,
@@ -186,6 +193,7 @@ impl<'a> Dump<'a> {
             memfds: Vec::new(),
             shared_objects: Vec::new(),
             statistics: DumpStatistics::default(),
+            freezer: None,
             frozen_at: None,
             host: outline.host,
             own_namespaces: outline.own,
@@ -219,10 +227,13 @@ pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics>
     let root = Pid::from_raw(options.tree)
         .ok_or_else(|| Error::because("dump", options.tree, "it is no process id"))?;
     let outline = Outline::of(root)?;
+    let freezer = options.freeze_group.as_deref();
+    let freezer = freezer.map(Freezer::open).transpose()?;
     if outline.own != 0 {
-        return dump_container(images, options, &outline);
+        return dump_container(images, options, &outline, freezer);
     }
     let mut dump = Dump::new(options, images, &outline);
+    dump.freezer = freezer;
     let tree = dump_tree(root, &mut dump)?;
     finish(tree, options.afterwards);
     write_statistics(&mut dump)?;
@@ -234,6 +245,7 @@ fn dump_container(
     images: &Directory,
     options: &DumpOptions,
     outline: &Outline,
+    freezer: Option<Freezer>,
 ) -> Result<DumpStatistics> {
     let root = Pid::from_raw(outline.inner_pid)
         .ok_or_else(|| Error::because("dump", options.tree, "it has no id inside"))?;
@@ -255,6 +267,7 @@ fn dump_container(
         |outside| -> Result<Vec<u8>> {
             inner::enter(&outline.pidfd, outline.own & !NamespaceKind::Pid.flag())?;
             let mut dump = Dump::new(options, images, outline);
+            dump.freezer = freezer;
             let tree = dump_tree(root, &mut dump)?;
             if killed_by_caller {
                 // From inside, the first process cannot be killed; it stays stopped until then.
@@ -302,7 +315,7 @@ fn dump_container(
 /// Stops the tree and writes everything down. On an error it runs on as it was.
 fn dump_tree(root: Pid, dump: &mut Dump<'_>) -> Result<FrozenTree> {
     let started = Instant::now();
-    let mut tree = FrozenTree::stop(root)?;
+    let mut tree = FrozenTree::stop(root, dump.freezer.take())?;
     dump.statistics.freezing = started.elapsed();
     dump.frozen_at = Some(Instant::now());
     let result = dump_stopped(&mut tree, dump);

@@ -78,6 +78,7 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
             tcp_close: options.has("tcp-close"),
+            freeze_group: options.value("freeze-cgroup").map(PathBuf::from),
             external: outside::external(options)?,
             empty_network: outside::empty_network(options),
             fail_at: None,

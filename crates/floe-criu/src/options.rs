@@ -179,7 +179,7 @@ const FLAGS: &[Flag] = &[
         "freeze-cgroup",
         None,
         Takes::Value,
-        "ignored: ptrace stops the tree",
+        "group of the tree, by which it is stopped",
     ),
     flag("network-lock", None, Takes::Value, "ignored"),
     flag("skip-in-flight", None, Takes::Nothing, "ignored"),

@@ -20,6 +20,7 @@ use rustix::process::Pid;
 use sys::namespace::Kind as NamespaceKind;
 
 use crate::error::{Error, Result};
+use crate::files::tty::Terminals;
 use crate::image::Directory;
 
 /// A place of the host for the tree.
@@ -67,10 +68,13 @@ pub struct RestoreOptions {
 }
 
 /// What a restore made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Restored {
     /// The root's process id.
     pub root: i32,
+    /// The masters of terminals of the tree's own whose other end was outside (a container's
+    /// console), by number. Closing one hangs its terminal up.
+    pub consoles: Vec<(u32, OwnedFd)>,
     /// How many steps there were.
     pub steps: u32,
 }
@@ -127,10 +131,10 @@ pub fn restore_with(
         plan: &plan,
         options,
     };
-    build(&context, forest, &mut steps, &mut || {
-        hook(Stage::Whole, root)
-    })?;
+    let whole = &mut || hook(Stage::Whole, root);
+    let consoles = build(&context, forest, Terminals::default(), &mut steps, whole)?;
     Ok(Restored {
+        consoles,
         root: plan.root(),
         steps: steps.count,
     })
@@ -148,15 +152,16 @@ struct Context<'a> {
 fn build(
     context: &Context<'_>,
     mut forest: tree::Forest,
+    terminals: Terminals,
     steps: &mut Steps,
     whole: &mut dyn FnMut() -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<(u32, OwnedFd)>> {
     let Context {
         images,
         plan,
         options,
     } = *context;
-    let mut files = files::Files::new(images, plan, &options.inherit)?;
+    let mut files = files::Files::new(images, plan, &options.inherit, terminals)?;
     forest.grow_all(plan)?;
     steps.step("processes")?;
     tree::join_groups(plan, &mut forest)?;
@@ -183,7 +188,8 @@ fn build(
         task::finish(task, stub)?;
     }
     whole()?;
-    files.finish()?;
+    let consoles = files.finish()?;
     steps.step("ready")?;
-    forest.release(plan)
+    forest.release(plan)?;
+    Ok(consoles)
 }
