@@ -24,7 +24,7 @@ use crate::image::{Directory, Kind};
 use crate::pages::PageSink;
 use crate::procfs::{Lines, Mapping, Stat};
 use crate::shared_memory::SharedObject;
-use crate::{memory, task};
+use crate::{memory, obstacle, task};
 
 const IMAGE_VERSION: u32 = 2;
 
@@ -63,6 +63,8 @@ pub struct DumpOptions {
     pub external_unix_sockets: bool,
     /// For tests: fail at the step with this number.
     pub fail_at: Option<u32>,
+    /// For tests: look for pages as on a kernel without PAGEMAP_SCAN.
+    pub pagemap_words: bool,
 }
 
 /// What a dump did.
@@ -162,6 +164,7 @@ pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics>
     let root = Pid::from_raw(options.tree)
         .ok_or_else(|| Error::because("dump", options.tree, "it is no process id"))?;
     let mut dump = Dump::new(options, images);
+    obstacle::look(root)?;
     let started = Instant::now();
     let mut tree = FrozenTree::stop(root)?;
     dump.statistics.freezing = started.elapsed();
@@ -276,6 +279,9 @@ fn dump_process(
         dump.images
             .write(&format!("core-{pid}.img"), Kind::Core, &cores)?;
         return Ok(None);
+    }
+    for thread in &process.threads {
+        obstacle::check_thread(pid, thread.tid)?;
     }
     let mappings = memory::mappings(process)?;
     let task_ids = ids.of_task(pid)?;

@@ -14,6 +14,7 @@ pub mod image;
 mod inject;
 mod lock;
 mod memory;
+mod obstacle;
 mod pages;
 mod procfs;
 mod remote;

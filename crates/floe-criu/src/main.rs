@@ -76,7 +76,7 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
             tcp_close: options.has("tcp-close"),
-            fail_at: None,
+            ..DumpOptions::default()
         },
     )?;
     log.line(&format!(

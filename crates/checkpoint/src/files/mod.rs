@@ -83,9 +83,13 @@ impl Descriptor {
 
     /// For messages.
     pub(crate) fn object(&self) -> String {
+        let comm = procfs::read(self.process, "comm").unwrap_or_default();
         format!(
-            "descriptor {} of process {} ({})",
-            self.number, self.process, self.link
+            "descriptor {} of process {} ({}): {}",
+            self.number,
+            self.process,
+            comm.trim(),
+            self.link
         )
     }
 
@@ -122,7 +126,7 @@ impl FileTable {
         for (id, process, number) in candidates.into_iter().flatten() {
             let kind = sys::kcmp::Kind::File(*number, descriptor.number);
             let order = sys::kcmp::compare(*process, descriptor.process, kind)
-                .during("compare", descriptor.object())?;
+                .map_err(|errno| Error::kernel("compare", descriptor.object(), errno))?;
             if order.is_eq() {
                 return Ok(Some(*id));
             }
@@ -197,6 +201,7 @@ pub(crate) fn set_status_flags(file: &OwnedFd, flags: u32) -> Result<()> {
 }
 
 fn dump_new(descriptor: &mut Descriptor, dump: &mut Dump<'_>) -> Result<u32> {
+    crate::obstacle::check_descriptor(descriptor)?;
     descriptor.id = dump.files.new_id();
     let entry = describe(descriptor, dump).map_err(|error| {
         let cause = error.to_string();

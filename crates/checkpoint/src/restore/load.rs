@@ -247,15 +247,21 @@ fn check_namespaces(inventory: &InventoryEntry, task: &Task) -> Result<()> {
 }
 
 fn check_mappings(pid: u32, vmas: &[VmaEntry]) -> Result<()> {
-    let mut end = 0;
+    let mut last = 0..0;
     for vma in vmas.iter().filter(|vma| vma.status & status::VSYSCALL == 0) {
         let aligned = vma.start.is_multiple_of(PAGE) && vma.end.is_multiple_of(PAGE);
-        let sane = vma.start >= end && vma.start < vma.end && vma.end <= crate::arch::TASK_SIZE;
+        let mut sane = vma.start < vma.end && vma.end <= crate::arch::TASK_SIZE;
+        if vma.status & status::GUARD != 0 {
+            // It lies in the mapping before it.
+            sane &= last.start <= vma.start && vma.end <= last.end;
+        } else {
+            sane &= vma.start >= last.end;
+            last = vma.start..vma.end;
+        }
         if !aligned || !sane {
             let cause = format!("mapping {:x}-{:x} is impossible", vma.start, vma.end);
             return Err(Error::because("read image", format!("mm-{pid}.img"), cause));
         }
-        end = vma.end;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ const PR_SET_MM_MAP: u64 = 14;
 /// preadv(2) takes no more.
 const MAX_VECTORS: usize = 1024;
 const MAX_BYTES: u64 = 1 << 30;
+const MADV_GUARD_INSTALL: u64 = 102;
 
 /// Rebuilds the memory of one process.
 pub(crate) fn rebuild(
@@ -49,6 +50,11 @@ pub(crate) fn rebuild(
     for vma in task.mm.vmas.iter().filter(|vma| is_ordinary(vma)) {
         finish_mapping(vma, holds_pages(vma, runs), &mut tape);
     }
+    for guard in task.mm.vmas.iter().filter(|vma| is_guard(vma)) {
+        let arguments = [guard.start, guard.end - guard.start, MADV_GUARD_INSTALL];
+        let object = format_args!("pages at {:x} (needs Linux 6.13)", guard.start);
+        tape.call("guard", object, libc::SYS_madvise, &arguments);
+    }
     set_layout(task, files, &mut tape)?;
     let results = tape.play(&stub.injector)?;
     for (at, expected) in reads {
@@ -64,7 +70,11 @@ pub(crate) fn rebuild(
 }
 
 fn is_ordinary(vma: &VmaEntry) -> bool {
-    vma.status & (status::VDSO | status::VVAR | status::VSYSCALL) == 0
+    vma.status & (status::VDSO | status::VVAR | status::VSYSCALL | status::GUARD) == 0
+}
+
+fn is_guard(vma: &VmaEntry) -> bool {
+    vma.status & status::GUARD != 0
 }
 
 fn holds_pages(vma: &VmaEntry, runs: &[Run]) -> bool {
@@ -82,7 +92,7 @@ fn check_runs(task: &Task, runs: &[Run]) -> Result<()> {
             .mm
             .vmas
             .iter()
-            .filter(|vma| vma.status & (status::VVAR | status::VSYSCALL) == 0);
+            .filter(|vma| vma.status & (status::VVAR | status::VSYSCALL | status::GUARD) == 0);
         for vma in vmas.filter(|vma| vma.flags & libc::MAP_PRIVATE as u32 != 0) {
             if vma.start <= at && at < vma.end {
                 at = vma.end.min(end);

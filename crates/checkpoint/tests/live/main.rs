@@ -1,0 +1,10 @@
+//! Plain processes, dumped and restored on this machine. Each test owns its process and directory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests fail by panicking and skip aloud"
+)]
+
+mod process;
+mod program;
+mod refusals;
