@@ -16,15 +16,15 @@ use crate::image::core::TaskKobjIdsEntry;
 use crate::image::file::{FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::MemfdInodeEntry;
 use crate::image::tree::{
-    DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, SeccompEntry, StatsEntry,
-    TimensEntry, Timespec,
+    DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, StatsEntry, TimensEntry,
+    Timespec,
 };
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::pages::PageSink;
 use crate::procfs::{Lines, Mapping, Stat};
 use crate::shared_memory::SharedObject;
-use crate::{memory, obstacle, task};
+use crate::{memory, obstacle, seccomp, task};
 
 const IMAGE_VERSION: u32 = 2;
 
@@ -111,6 +111,7 @@ pub(crate) struct Dump<'a> {
     /// With device and inode.
     pub(crate) memfds: Vec<((u64, u64), MemfdInodeEntry)>,
     pub(crate) shared_objects: Vec<SharedObject>,
+    pub(crate) filters: seccomp::Filters,
     pub(crate) statistics: DumpStatistics,
     last_pages_id: u32,
 }
@@ -135,6 +136,7 @@ impl<'a> Dump<'a> {
             in_flight: Vec::new(),
             memfds: Vec::new(),
             shared_objects: Vec::new(),
+            filters: seccomp::Filters::default(),
             statistics: DumpStatistics::default(),
             last_pages_id: 0,
         }
@@ -210,7 +212,6 @@ fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
         .collect();
     let mut ids = Ids::new();
     let engine = ids.of_engine()?;
-    dump_seccomp(tree, dump)?;
     for process in &mut tree.processes {
         let task_ids = dump_process(process, &mut ids, dump)?;
         if let Some(task_ids) = task_ids {
@@ -292,6 +293,7 @@ fn dump_process(
     let (cores, facts) = task::dump(process)?;
     dump.step("registers")?;
     for (thread, mut core) in process.threads.iter().zip(cores) {
+        dump.filters.dump(thread.tid, &mut core)?;
         core.ids = (thread.tid == pid).then(|| task_ids.entry.clone());
         dump.images
             .write(&format!("core-{}.img", thread.tid), Kind::Core, &[core])?;
@@ -339,19 +341,6 @@ fn dump_directories(pid: Pid, dump: &mut Dump<'_>) -> Result<()> {
         .write(&format!("fs-{pid}.img"), Kind::Fs, &[entry])
 }
 
-fn dump_seccomp(tree: &FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
-    for process in &tree.processes {
-        for thread in &process.threads {
-            if Lines::status(process.pid, thread.tid)?.number("Seccomp") == 2 {
-                let cause = "it has seccomp filters, which are not supported yet";
-                return Err(Error::because("dump thread", thread.tid, cause));
-            }
-        }
-    }
-    dump.images
-        .write("seccomp.img", Kind::Seccomp, &[SeccompEntry::default()])
-}
-
 fn tree_entry(process: &Process, tree: &FrozenTree) -> PstreeEntry {
     let number = |pid: Pid| pid.as_raw_nonzero().get() as u32;
     let root = tree.processes.first().map(|root| root.pid);
@@ -379,6 +368,7 @@ fn tree_entry(process: &Process, tree: &FrozenTree) -> PstreeEntry {
 
 fn write_files(dump: &mut Dump<'_>) -> Result<()> {
     unix_socket::resolve_peers(dump)?;
+    std::mem::take(&mut dump.filters).save(dump.images)?;
     std::mem::take(&mut dump.queues).save(dump.images)?;
     dump.images
         .write::<FileEntry>("files.img", Kind::Files, &dump.files.entries)?;

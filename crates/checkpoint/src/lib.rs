@@ -19,6 +19,7 @@ mod pages;
 mod procfs;
 mod remote;
 mod restore;
+mod seccomp;
 mod shared_memory;
 mod tape;
 mod task;

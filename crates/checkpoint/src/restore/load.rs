@@ -10,10 +10,11 @@ use crate::files::inet_socket;
 use crate::image::core::{CoreEntry, TaskKobjIdsEntry};
 use crate::image::file::{FdinfoEntry, FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::{MemfdInodeEntry, MmEntry, VmaEntry};
-use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry};
+use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry, SeccompFilter};
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::memory::{PAGE, status};
+use crate::seccomp;
 use crate::task::{ALIVE, DEAD, STOPPED};
 
 /// More tasks or mappings than this are not believed.
@@ -85,6 +86,7 @@ pub(crate) struct Plan {
     pub(crate) locks: Vec<FileLockEntry>,
     pub(crate) memfds: Vec<MemfdInodeEntry>,
     pub(crate) terminals: Vec<TtyInfoEntry>,
+    pub(crate) filters: Vec<SeccompFilter>,
 }
 
 impl Plan {
@@ -134,6 +136,7 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
         locks,
         memfds,
         terminals,
+        filters: seccomp::load(images)?,
     })
 }
 

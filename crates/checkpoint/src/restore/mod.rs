@@ -87,7 +87,7 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
     }
     tree::end_the_dead(&plan, &forest)?;
     for (task, stub) in plan.tasks.iter().zip(&forest.stubs) {
-        task::restore_process(task, stub)?;
+        task::restore_process(task, stub, &plan.filters)?;
         steps.step("process")?;
     }
     for (task, stub) in plan.tasks.iter().zip(&mut forest.stubs) {

@@ -8,3 +8,4 @@
 mod process;
 mod program;
 mod refusals;
+mod seccomp;

@@ -142,6 +142,7 @@ impl Program {
             "Sig",
             "Cap",
             "NoNewPrivs",
+            "Seccomp",
         ];
         let lines = status
             .lines()
