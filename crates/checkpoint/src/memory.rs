@@ -38,6 +38,8 @@ pub(crate) const MAP_DROPPABLE: i32 = 8;
 /// How `/proc` names MAP_ANONYMOUS | MAP_HUGETLB.
 pub(crate) const HUGE_ANONYMOUS: &str = "/anon_hugepage (deleted)";
 const HUGE_PAGE_SHIFT: u32 = 26;
+/// What says in the flags of mmap(2) that pages are huge, and how large.
+pub(crate) const HUGE_FLAGS: u32 = 0x3f << HUGE_PAGE_SHIFT | libc::MAP_HUGETLB as u32;
 const PE_LAZY: u32 = 1 << 1;
 pub(crate) const PE_PRESENT: u32 = 1 << 2;
 pub(crate) const PAGE: u64 = 4096;
@@ -214,7 +216,7 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
             libc::O_RDONLY
         };
         let name = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
-        if memfd::is_memfd(&mapping.name) {
+        if memfd::is_memfd(&mapping.name) && mapping.device.0 == 0 {
             vma.status |= status::MEMFD;
             vma.shmid = u64::from(memfd::dump_mapping(pid, &name, flags as u32, dump)?);
         } else {

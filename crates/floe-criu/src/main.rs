@@ -146,12 +146,18 @@ fn wait(root: i32) -> Result<ExitCode> {
 }
 
 fn check(options: &Options) -> Result<ExitCode> {
-    const HERE: [&str; 9] = [
+    const HERE: [&str; 15] = [
         "fdinfo_lock",
         "get_rseq_conf",
         "ipv6_freebind",
         "kcmp_epoll",
+        "loginuid",
+        "memfd_hugetlb",
         "mnt_id",
+        "ns_pid",
+        "pagemap_scan_guard_pages",
+        "seccomp_filters",
+        "seccomp_suspend",
         "sk_unix_file",
         "sockopt_buf_lock",
         "tcp_half_closed",

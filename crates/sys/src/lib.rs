@@ -15,6 +15,7 @@ pub mod credentials;
 pub mod errno;
 pub mod event_files;
 pub mod exec;
+pub mod fanotify;
 pub mod fd;
 pub mod file_handle;
 pub mod file_owner;

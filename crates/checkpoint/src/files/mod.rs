@@ -5,10 +5,12 @@
 
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
+pub(crate) mod fanotify;
 pub(crate) mod ghost;
 pub(crate) mod inet_socket;
 pub(crate) mod inotify;
 pub(crate) mod memfd;
+pub(crate) mod namespace;
 pub(crate) mod netlink_socket;
 pub(crate) mod owner;
 pub(crate) mod pidfd;
@@ -223,7 +225,8 @@ fn describe(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     let link = &descriptor.link;
     match FileType::from_raw_mode(descriptor.stat.st_mode) {
         FileType::RegularFile if memfd::is_memfd(link) => memfd::dump(descriptor, dump),
-        _ if descriptor.anonymous_kind().is_some() => describe_anonymous(descriptor),
+        FileType::RegularFile if namespace::kind(link).is_some() => namespace::dump(descriptor),
+        _ if descriptor.anonymous_kind().is_some() => describe_anonymous(descriptor, dump),
         FileType::CharacterDevice
             if tty::is_terminal(descriptor.stat.st_rdev)
                 && descriptor.flags & libc::O_PATH as u32 == 0 =>
@@ -264,13 +267,14 @@ fn describe_socket(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
     }
 }
 
-fn describe_anonymous(descriptor: &Descriptor) -> Result<FileEntry> {
+fn describe_anonymous(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     match descriptor.anonymous_kind() {
         Some("eventfd") => Ok(eventfd::dump(descriptor)),
         Some("timerfd") => Ok(timerfd::dump(descriptor)),
         Some("signalfd") => Ok(signalfd::dump(descriptor)),
         Some("eventpoll") => epoll::dump(descriptor),
-        Some("inotify") => inotify::dump(descriptor),
+        Some("inotify") => inotify::dump(descriptor, dump),
+        Some("fanotify") => fanotify::dump(descriptor, dump),
         Some("pidfd") => Ok(pidfd::dump(descriptor)),
         _ => {
             let cause = "this kind of kernel object cannot be dumped";

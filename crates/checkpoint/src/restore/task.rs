@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::core::{CoreEntry, SignalQueueEntry, ThreadCoreEntry};
 use crate::image::tree::SeccompFilter;
 use crate::inject::Injector;
-use crate::procfs::Lines;
+use crate::procfs::{self, Lines};
 use crate::seccomp;
 use crate::tape::{self, Tape};
 use crate::timer;
@@ -66,6 +66,7 @@ pub(crate) fn restore_process(task: &Task, stub: &Stub, filters: &[SeccompFilter
     process_flags(task, &mut tape);
     tape.play(&stub.injector)?;
     score(task)?;
+    login(task, stub)?;
     let own = common_filters(task, stub, filters)?;
     let bounding = Lines::status(stub.pid, stub.pid)?.hex("CapBnd");
     let threads: Vec<_> = injectors(task, stub).zip(own).collect();
@@ -199,6 +200,34 @@ fn score(task: &Task) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The audit system's user, which a process can only set itself.
+fn login(task: &Task, stub: &Stub) -> Result<()> {
+    let Some(user) = task.cores[0].tc.as_ref().and_then(|tc| tc.loginuid) else {
+        return Ok(());
+    };
+    let now = procfs::read(stub.pid, "loginuid").unwrap_or_default();
+    if now.trim() == user.to_string() {
+        return Ok(());
+    }
+    const PATH: &[u8; 20] = b"/proc/self/loginuid\0";
+    let text = user.to_string();
+    let address = tape::place(
+        &stub.injector,
+        stub.arena,
+        &[PATH, text.as_bytes()].concat(),
+    )?;
+    let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as u64;
+    let open = [libc::AT_FDCWD as u64, address, flags, 0, 0, 0];
+    let what = "set the login user of";
+    let fd = stub.injector.call(what, libc::SYS_openat, open)?;
+    let from = address + PATH.len() as u64;
+    let write = [fd, from, text.len() as u64, 0, 0, 0];
+    stub.injector.call(what, libc::SYS_write, write)?;
+    stub.injector
+        .call(what, libc::SYS_close, [fd, 0, 0, 0, 0, 0])
+        .map(drop)
 }
 
 fn thread(core: &CoreEntry, tape: &mut Tape) {
