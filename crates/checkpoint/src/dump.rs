@@ -21,10 +21,11 @@ use crate::image::tree::{
 };
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
+use crate::network_lock::{Held, NetworkLock};
 use crate::pages::PageSink;
 use crate::procfs::{Lines, Mapping, Stat};
 use crate::shared_memory::SharedObject;
-use crate::{memory, obstacle, seccomp, task};
+use crate::{memory, network_lock, obstacle, seccomp, task};
 
 const IMAGE_VERSION: u32 = 2;
 
@@ -57,10 +58,14 @@ pub struct DumpOptions {
     pub tcp_established: bool,
     /// Established TCP connections are dumped as closed ones.
     pub tcp_close: bool,
+    /// How packets of TCP connections are kept away until they are restored.
+    pub network_lock: NetworkLock,
     /// An unlinked file that takes more bytes on disk than this is an error; `None` = no limit.
     pub ghost_limit: Option<u64>,
     /// Sockets whose peer is outside the tree are allowed.
     pub external_unix_sockets: bool,
+    /// Connections that nobody has accepted yet are dropped.
+    pub skip_in_flight: bool,
     /// For tests: fail at the step with this number.
     pub fail_at: Option<u32>,
     /// For tests: look for pages as on a kernel without PAGEMAP_SCAN.
@@ -106,6 +111,9 @@ pub(crate) struct Dump<'a> {
     pub(crate) unix_sockets: Option<HashMap<u32, unix_socket::Info>>,
     /// TCP sockets in repair mode.
     pub(crate) repaired: Vec<OwnedFd>,
+    /// TCP connections by file id, not yet read.
+    pub(crate) connections: Vec<(u32, OwnedFd)>,
+    pub(crate) network_lock: Option<Held>,
     /// Files met in flight, open in the engine so that they can be recognized.
     pub(crate) in_flight: Vec<OwnedFd>,
     /// With device and inode.
@@ -133,6 +141,8 @@ impl<'a> Dump<'a> {
             stats: Vec::new(),
             unix_sockets: None,
             repaired: Vec::new(),
+            connections: Vec::new(),
+            network_lock: None,
             in_flight: Vec::new(),
             memfds: Vec::new(),
             shared_objects: Vec::new(),
@@ -173,6 +183,7 @@ pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics>
     let frozen = Instant::now();
     let result = dump_stopped(&mut tree, &mut dump);
     if result.is_err() || options.afterwards != Afterwards::Kill {
+        dump.network_lock = None;
         dump.repaired.iter().for_each(tcp::resume);
     }
     if result.is_err() {
@@ -183,6 +194,10 @@ pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics>
         result?;
     } else {
         finish(tree, options.afterwards);
+        // Without an own lock (the tree runs on) there is none to keep.
+        if let Some(lock) = dump.network_lock.take() {
+            network_lock::keep(lock);
+        }
     }
     dump.statistics.frozen = frozen.elapsed();
     write_statistics(&dump)?;
@@ -367,6 +382,8 @@ fn tree_entry(process: &Process, tree: &FrozenTree) -> PstreeEntry {
 }
 
 fn write_files(dump: &mut Dump<'_>) -> Result<()> {
+    tcp::dump_connections(dump)?;
+    dump.step("connections")?;
     unix_socket::resolve_peers(dump)?;
     std::mem::take(&mut dump.filters).save(dump.images)?;
     std::mem::take(&mut dump.queues).save(dump.images)?;
@@ -419,7 +436,10 @@ fn write_inventory(engine: TaskKobjIdsEntry, dump: &Dump<'_>) -> Result<()> {
         ns_per_id: Some(true),
         root_cg_set: Some(1),
         lsmtype: Some(0),
-        network_lock_method: Some(0),
+        network_lock_method: dump
+            .network_lock
+            .as_ref()
+            .map(|lock| lock.method().number()),
         tcp_close: dump.options.tcp_close.then_some(true),
         plugins_entry: Some(PluginsEntry::default()),
         ..InventoryEntry::default()

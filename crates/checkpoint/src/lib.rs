@@ -14,6 +14,7 @@ pub mod image;
 mod inject;
 mod lock;
 mod memory;
+mod network_lock;
 mod obstacle;
 mod pages;
 mod procfs;
@@ -27,4 +28,5 @@ mod timer;
 
 pub use dump::{Afterwards, DumpOptions, DumpStatistics, dump};
 pub use error::{Error, Result};
+pub use network_lock::NetworkLock;
 pub use restore::{RestoreOptions, Restored, restore};

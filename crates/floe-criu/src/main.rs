@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::image::Directory;
-use checkpoint::{Afterwards, DumpOptions, RestoreOptions};
+use checkpoint::{Afterwards, DumpOptions, NetworkLock, RestoreOptions};
 use options::Options;
 use rustix::process::{Pid, WaitOptions};
 
@@ -76,6 +76,8 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
             tcp_close: options.has("tcp-close"),
+            network_lock: network_lock(options)?,
+            skip_in_flight: options.has("skip-in-flight"),
             ..DumpOptions::default()
         },
     )?;
@@ -84,6 +86,16 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
         statistics.pages_written, statistics.frozen
     ));
     Ok(())
+}
+
+fn network_lock(options: &Options) -> Result<NetworkLock> {
+    Ok(match options.value("network-lock") {
+        None => NetworkLock::Auto,
+        Some("nftables") => NetworkLock::Nftables,
+        Some("iptables") => NetworkLock::Iptables,
+        Some("skip") => NetworkLock::Skip,
+        Some(other) => bail!("read options: `{other}`: not nftables, iptables or skip"),
+    })
 }
 
 /// Bytes, with a suffix K, M or G; criu's default is a mebibyte.
@@ -146,14 +158,16 @@ fn wait(root: i32) -> Result<ExitCode> {
 }
 
 fn check(options: &Options) -> Result<ExitCode> {
-    const HERE: [&str; 15] = [
+    const HERE: [&str; 17] = [
         "fdinfo_lock",
         "get_rseq_conf",
+        "has_ipt_legacy",
         "ipv6_freebind",
         "kcmp_epoll",
         "loginuid",
         "memfd_hugetlb",
         "mnt_id",
+        "network_lock_nftables",
         "ns_pid",
         "pagemap_scan_guard_pages",
         "seccomp_filters",

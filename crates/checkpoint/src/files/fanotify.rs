@@ -17,7 +17,6 @@ use crate::image::file::{FdTypes, FileEntry};
 /// The kernel remembers in a mark that its ignored mask survives a change of the file.
 const SURVIVES_MODIFY: u32 = 0x40;
 const FAN_NONBLOCK: u32 = 2;
-const FAN_CLOEXEC: u32 = 1;
 
 pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     let mut file = FanotifyFileEntry {
@@ -92,11 +91,15 @@ fn mount_path(process: rustix::process::Pid, id: u32) -> Option<String> {
 
 /// The group, without marks: what the restore itself does to files must not be seen.
 pub(crate) fn restore(entry: &FanotifyFileEntry) -> Result<OwnedFd> {
-    let mut flags = entry.faflags | FAN_CLOEXEC;
+    // The flag for closing on exec would show in fdinfo.
+    let mut flags = entry.faflags;
     if entry.flags & libc::O_NONBLOCK as u32 != 0 {
         flags |= FAN_NONBLOCK;
     }
-    fanotify::create(flags, entry.evflags).during("create fanotify group", entry.id)
+    let fd = fanotify::create(flags, entry.evflags).during("create fanotify group", entry.id)?;
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)
+        .during("close on exec", "fanotify group")?;
+    Ok(fd)
 }
 
 /// A mark and what it is on.

@@ -620,13 +620,16 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
+    /// All sockets exist, and none may speak yet.
+    pub(crate) fn close_halves(&self) -> Result<()> {
+        let mut connections = self.connections.values();
+        connections.try_for_each(tcp::Connection::close_halves)
+    }
+
     /// All processes have what they need.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.memfds.seal()?;
         self.terminals.finish(&self.plan.terminals)?;
-        for connection in self.connections.values() {
-            connection.close_halves()?;
-        }
         for (_, connection) in self.connections.drain() {
             connection.go()?;
         }

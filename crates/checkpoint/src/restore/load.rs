@@ -14,6 +14,7 @@ use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry, SeccompFilter};
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::memory::{PAGE, status};
+use crate::network_lock::{Ends, NetworkLock};
 use crate::seccomp;
 use crate::task::{ALIVE, DEAD, STOPPED};
 
@@ -87,6 +88,9 @@ pub(crate) struct Plan {
     pub(crate) memfds: Vec<MemfdInodeEntry>,
     pub(crate) terminals: Vec<TtyInfoEntry>,
     pub(crate) filters: Vec<SeccompFilter>,
+    /// How the dump kept packets away, and from what.
+    pub(crate) network_lock: NetworkLock,
+    pub(crate) locked: Vec<Ends>,
 }
 
 impl Plan {
@@ -107,9 +111,13 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
     let tree: Vec<PstreeEntry> = images.read("pstree.img", Kind::Pstree)?;
     let tasks = load_tasks(images, &inventory, &tree)?;
     let mut files = HashMap::new();
+    let mut locked = Vec::new();
     for entry in images.read::<FileEntry>("files.img", Kind::Files)? {
         let mut entry = entry;
         let id = entry.id;
+        let socket = entry.isk.as_ref();
+        let connected = socket.filter(|socket| inet_socket::is_connected_tcp(socket));
+        locked.extend(connected.and_then(Ends::of));
         if let Some(socket) = entry.isk.as_mut().filter(|_| options.tcp_close) {
             inet_socket::close(socket);
         }
@@ -137,6 +145,8 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
         memfds,
         terminals,
         filters: seccomp::load(images)?,
+        network_lock: NetworkLock::of_number(inventory.network_lock_method),
+        locked,
     })
 }
 

@@ -14,6 +14,7 @@ pub(crate) use load::Task;
 
 use crate::error::{Error, Result};
 use crate::image::Directory;
+use crate::network_lock::Held;
 
 /// How to restore.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +68,8 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
     };
     let plan = load::load(images, options)?;
     steps.step("loaded")?;
+    // Dropped, it unlocks: a restore that fails leaves no lock behind.
+    let mut lock = Held::of_dump(plan.network_lock, plan.root(), plan.locked.clone());
     let mut files = files::Files::new(images, &plan)?;
     let mut forest = tree::spawn(&plan, options)?;
     steps.step("processes")?;
@@ -93,6 +96,8 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
     for (task, stub) in plan.tasks.iter().zip(&mut forest.stubs) {
         task::finish(task, stub)?;
     }
+    files.close_halves()?;
+    lock.release();
     files.finish()?;
     steps.step("ready")?;
     forest.release(&plan)?;
