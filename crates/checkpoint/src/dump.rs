@@ -177,6 +177,7 @@ pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics>
         .ok_or_else(|| Error::because("dump", options.tree, "it is no process id"))?;
     let mut dump = Dump::new(options, images);
     obstacle::look(root)?;
+    images.begin();
     let started = Instant::now();
     let mut tree = FrozenTree::stop(root)?;
     dump.statistics.freezing = started.elapsed();
@@ -242,6 +243,7 @@ fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
     dump.images.write("pstree.img", Kind::Pstree, &entries)?;
     write_files(dump)?;
     write_inventory(engine, dump)?;
+    dump.images.save_checksums()?;
     dump.step("all written")
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn dump(
         }
     }
     let vmas = pages.with_guards(vmas)?;
-    dump.statistics.pages_written += sink.finish()?;
+    dump.statistics.pages_written += sink.finish(dump.images)?;
     writer.save(dump.images)?;
     let stat = &process.stat;
     let exe_file_id = regular::dump_path(pid, "exe", 0, dump)?;

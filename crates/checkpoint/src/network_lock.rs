@@ -10,10 +10,11 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
 use crate::error::{Context, Error, Result};
+use crate::files::inet_socket::ip_address;
 use crate::image::socket::InetSkEntry;
 
 /// The mark of segments that pass a lock.
@@ -62,24 +63,14 @@ pub(crate) struct Ends {
 impl Ends {
     pub(crate) fn of(entry: &InetSkEntry) -> Option<Self> {
         Some(Self {
-            local: (address(&entry.src_addr)?, entry.src_port as u16),
-            peer: (address(&entry.dst_addr)?, entry.dst_port as u16),
+            local: (ip_address(&entry.src_addr)?, entry.src_port as u16),
+            peer: (ip_address(&entry.dst_addr)?, entry.dst_port as u16),
         })
     }
 
     fn is_v4(&self) -> bool {
         self.local.0.is_ipv4()
     }
-}
-
-/// IPv4 addresses inside IPv6 ones are on the wire what they are inside.
-fn address(words: &[u32]) -> Option<IpAddr> {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    if let Ok(four) = <[u8; 4]>::try_from(bytes.as_slice()) {
-        return Some(Ipv4Addr::from(four).into());
-    }
-    let sixteen = <[u8; 16]>::try_from(bytes.as_slice()).ok()?;
-    Some(IpAddr::V6(Ipv6Addr::from(sixteen)).to_canonical())
 }
 
 /// A lock that is in place.

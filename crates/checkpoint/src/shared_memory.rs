@@ -100,7 +100,7 @@ fn write_content(file: &File, size: u64, name: &str, dump: &mut Dump<'_>) -> Res
             at += bytes.len() as u64;
         }
     }
-    dump.statistics.shared_pages_written += sink.finish()?;
+    dump.statistics.shared_pages_written += sink.finish(dump.images)?;
     writer.save(dump.images)
 }
 

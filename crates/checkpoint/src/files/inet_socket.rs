@@ -1,5 +1,6 @@
 //! Sockets of IPv4 and IPv6: UDP, raw, ping, and TCP that is not connected ([`super::tcp`] is).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use super::{Descriptor, new_entry, owner, socket, tcp};
@@ -412,6 +413,21 @@ pub(crate) fn close(entry: &mut InetSkEntry) {
         // Reads see the end, writes a broken pipe.
         entry.shutdown = Some(SkShutdown::Both as i32);
     }
+}
+
+/// The address that words of an image stand for; IPv4 inside IPv6 is IPv4 on the wire.
+pub(crate) fn ip_address(words: &[u32]) -> Option<IpAddr> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    if let Ok(four) = <[u8; 4]>::try_from(bytes.as_slice()) {
+        return Some(Ipv4Addr::from(four).into());
+    }
+    let sixteen = <[u8; 16]>::try_from(bytes.as_slice()).ok()?;
+    Some(IpAddr::V6(Ipv6Addr::from(sixteen)).to_canonical())
+}
+
+/// Whether it waits for connections.
+pub(crate) fn is_listening(entry: &InetSkEntry) -> bool {
+    entry.proto == libc::IPPROTO_TCP as u32 && entry.state == LISTEN
 }
 
 /// Whether it needs repair mode: a TCP socket with a connection.

@@ -13,7 +13,7 @@ mod tree;
 pub(crate) use load::Task;
 
 use crate::error::{Error, Result};
-use crate::image::Directory;
+use crate::image::{Directory, checksum};
 use crate::network_lock::Held;
 
 /// How to restore.
@@ -57,6 +57,11 @@ impl Steps {
     }
 }
 
+/// Reads and checks the images as a restore does.
+pub(crate) fn read(images: &Directory) -> Result<load::Plan> {
+    load::load(images, &RestoreOptions::default())
+}
+
 /// Restores the tree in `images`. On an error nothing of it is left.
 ///
 /// # Errors
@@ -66,6 +71,7 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
         count: 0,
         fail_at: options.fail_at,
     };
+    checksum::verify(images)?;
     let plan = load::load(images, options)?;
     steps.step("loaded")?;
     // Dropped, it unlocks: a restore that fails leaves no lock behind.

@@ -5,6 +5,7 @@
     reason = "tests fail by panicking and skip aloud"
 )]
 
+mod images;
 mod process;
 mod program;
 mod refusals;
