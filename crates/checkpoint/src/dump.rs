@@ -120,12 +120,14 @@ pub(crate) struct Dump<'a> {
     pub(crate) memfds: Vec<((u64, u64), MemfdInodeEntry)>,
     pub(crate) shared_objects: Vec<SharedObject>,
     pub(crate) filters: seccomp::Filters,
+    /// The ipc namespace of the tree is in the images.
+    pub(crate) ipc_namespace: bool,
     pub(crate) statistics: DumpStatistics,
     last_pages_id: u32,
 }
 
 impl<'a> Dump<'a> {
-    fn new(options: &'a DumpOptions, images: &'a Directory) -> Self {
+    pub(crate) fn new(options: &'a DumpOptions, images: &'a Directory) -> Self {
         Self {
             options,
             images,
@@ -147,6 +149,7 @@ impl<'a> Dump<'a> {
             memfds: Vec::new(),
             shared_objects: Vec::new(),
             filters: seccomp::Filters::default(),
+            ipc_namespace: false,
             statistics: DumpStatistics::default(),
             last_pages_id: 0,
         }

@@ -12,6 +12,11 @@ mod freeze;
 mod ids;
 pub mod image;
 mod inject;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "containers with an ipc namespace come next")
+)]
+mod ipc;
 mod lock;
 mod memory;
 mod network_lock;

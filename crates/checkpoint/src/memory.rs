@@ -27,6 +27,7 @@ pub(crate) mod status {
     pub(crate) const FILE_SHARED: u32 = 1 << 7;
     pub(crate) const ANON_SHARED: u32 = 1 << 8;
     pub(crate) const ANON_PRIVATE: u32 = 1 << 9;
+    pub(crate) const SYSV: u32 = 1 << 10;
     pub(crate) const VVAR: u32 = 1 << 12;
     pub(crate) const MEMFD: u32 = 1 << 14;
     /// Guard pages: an entry of its own after that of the mapping which they lie in.
@@ -201,6 +202,15 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
         if mapping.name == "[heap]" {
             vma.status |= status::HEAP;
         }
+    } else if mapping.name.starts_with("/SYSV") && mapping.device.0 == 0 {
+        if !dump.ipc_namespace {
+            let cause =
+                "it is System V shared memory of an ipc namespace that is not dumped with it";
+            return Err(Error::because("map", &mapping.name, cause));
+        }
+        // The inode's number is the segment's.
+        vma.status |= status::SYSV | status::ANON_SHARED;
+        vma.shmid = mapping.inode;
     } else if shared_memory::is_shared_memory(mapping) {
         shared_memory::dump_mapping(pid, mapping, vma, dump)?;
     } else {

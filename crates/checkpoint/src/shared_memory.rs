@@ -28,6 +28,9 @@ pub(crate) fn is_shared_memory(mapping: &Mapping) -> bool {
     mapping.shared && (mapping.name == NAME || huge) && mapping.device.0 == 0
 }
 
+/// Above all ids of System V shared memory, whose images have names of the same form.
+const FIRST_ID: u64 = 1 << 31;
+
 /// A shared object that was seen in a mapping.
 #[derive(Debug)]
 pub(crate) struct SharedObject {
@@ -62,7 +65,7 @@ pub(crate) fn dump_object(file: &File, dump: &mut Dump<'_>) -> Result<u64> {
     if let Some(object) = dump.shared_objects.iter().find(same) {
         return Ok(object.id);
     }
-    let id = dump.shared_objects.len() as u64 + 1;
+    let id = FIRST_ID + dump.shared_objects.len() as u64;
     dump.shared_objects.push(SharedObject { device, inode, id });
     write_content(file, about.len(), &format!("pagemap-shmem-{id}.img"), dump)?;
     Ok(id)

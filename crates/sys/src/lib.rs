@@ -43,6 +43,7 @@ pub mod signal;
 pub mod socket;
 pub mod stub_process;
 pub mod syscall_stops;
+pub mod sysv_ipc;
 pub mod sysv_shm;
 pub mod tape;
 pub mod task;

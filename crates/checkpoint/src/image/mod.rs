@@ -82,6 +82,8 @@ pub enum Kind {
     Cgroup = 0x5938_3330,
     /// `cpuinfo.img`
     Cpuinfo = 0x6140_4013,
+    /// `ipcns-var-N.img`
+    IpcnsVar = 0x5311_5007,
     /// `ipcns-shm-N.img`
     IpcnsShm = 0x4628_3044,
     /// `ipcns-msg-N.img`

@@ -8,10 +8,11 @@ use super::load::Task;
 use super::tree::Stub;
 use crate::arch;
 use crate::error::{Error, Result};
-use crate::image::Directory;
+use crate::image::ipc::IpcShmEntry;
 use crate::image::memory::{MmEntry, VmaEntry};
+use crate::image::{Directory, Kind};
 use crate::inject;
-use crate::memory::{MAP_DROPPABLE, status};
+use crate::memory::{MAP_DROPPABLE, PAGE, status};
 use crate::pages::{PageSource, Run};
 use crate::procfs;
 use crate::tape::Tape;
@@ -40,7 +41,10 @@ pub(crate) fn rebuild(
     let mut tape = Tape::new(stub.arena);
     wipe(stub, &mut tape);
     map_vdso(&task.mm, &mut tape);
-    for vma in task.mm.vmas.iter().filter(|vma| is_ordinary(vma)) {
+    // First, because an attachment brings the whole segment, and parts of it go again.
+    attach(images, task, &mut tape)?;
+    let mapped = |vma: &&VmaEntry| is_ordinary(vma) && vma.status & status::SYSV == 0;
+    for vma in task.mm.vmas.iter().filter(mapped) {
         map(vma, holds_pages(vma, runs), files, &mut tape)?;
     }
     let mut reads = Vec::new();
@@ -157,6 +161,46 @@ fn map(vma: &VmaEntry, holds_pages: bool, files: &mut Files<'_>, tape: &mut Tape
         libc::SYS_mmap,
         &arguments,
     );
+    Ok(())
+}
+
+/// Attaches System V shared memory, and unmaps what the process had unmapped of it.
+fn attach(images: &Directory, task: &Task, tape: &mut Tape) -> Result<()> {
+    let sysv = |vma: &&VmaEntry| vma.status & status::SYSV != 0;
+    let vmas: Vec<&VmaEntry> = task.mm.vmas.iter().filter(sysv).collect();
+    let base = |vma: &VmaEntry| vma.start.wrapping_sub(vma.pgoff);
+    let name = format!("ipcns-shm-{}.img", task.ids.ipc_ns_id.unwrap_or(0));
+    let segments: Vec<IpcShmEntry> = if vmas.is_empty() {
+        Vec::new()
+    } else {
+        images.read(&name, Kind::IpcnsShm)?
+    };
+    for parts in vmas.chunk_by(|a, b| (a.shmid, base(a)) == (b.shmid, base(b))) {
+        let (id, at) = (parts[0].shmid, base(parts[0]));
+        let segment = segments.iter().find(|entry| u64::from(entry.desc.id) == id);
+        let missing = || Error::because("read image", &name, format!("no segment {id}"));
+        let size = segment.ok_or_else(missing)?.size.next_multiple_of(PAGE);
+        let writable = |vma: &&VmaEntry| vma.prot & libc::PROT_WRITE as u32 != 0;
+        let flags = if parts.iter().any(writable) {
+            0
+        } else {
+            libc::SHM_RDONLY
+        };
+        let object = format!("shared memory {id} at {at:x}");
+        tape.call("attach", &object, libc::SYS_shmat, &[id, at, flags as u64]);
+        let mut free = at;
+        for vma in parts {
+            if vma.start > free {
+                tape.call("cut", &object, libc::SYS_munmap, &[free, vma.start - free]);
+            }
+            let arguments = [vma.start, vma.end - vma.start, u64::from(vma.prot)];
+            tape.call("protect", &object, libc::SYS_mprotect, &arguments);
+            free = vma.end;
+        }
+        if free < at.saturating_add(size) {
+            tape.call("cut", &object, libc::SYS_munmap, &[free, at + size - free]);
+        }
+    }
     Ok(())
 }
 
