@@ -8,19 +8,23 @@ use tests::{Bundle, Container};
 
 /// How a command that was counted ended.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Killed,
     /// Before the step came.
     Exited(i32),
 }
 
 /// Runs a command of the runtime and kills it where it enters its system call number `step`.
+fn killed_at(container: &Container, args: &[&str], step: usize) -> End {
+    command_killed_at(&container.command(args), step)
+}
+
+/// The same of any command.
 #[expect(
     clippy::zombie_processes,
     reason = "`syscall_stops::wait` waits for it"
 )]
-fn killed_at(container: &Container, args: &[&str], step: usize) -> End {
-    let command = container.command(args);
+pub(crate) fn command_killed_at(command: &Command, step: usize) -> End {
     let mut traced = Command::new(tests::bundle::payload());
     traced.arg("traced").arg(command.get_program());
     traced.args(command.get_args());

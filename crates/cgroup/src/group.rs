@@ -5,9 +5,12 @@ mod create;
 mod delegate;
 mod devices;
 mod freezer;
+mod grant;
+mod named;
 mod processes;
 mod remove;
 mod tree;
+mod values;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -23,6 +26,7 @@ use crate::plan::{self, Current, Place, Places};
 use crate::resources::Resources;
 
 pub use freezer::Frozen;
+pub use named::Name;
 
 /// The parent of groups for which no path is asked.
 const DEFAULT_PARENT: &str = "floe";

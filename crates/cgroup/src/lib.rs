@@ -16,12 +16,12 @@ pub mod plan;
 pub mod resources;
 pub mod stats;
 pub mod systemd;
-
+pub mod vocabulary;
 pub mod watch;
 
 pub use controller::{Controller, Controllers};
 pub use error::{Error, Result};
-pub use group::{Group, Request};
+pub use group::{Group, Name, Request};
 pub use layout::Layout;
 pub use plan::plan;
 pub use resources::Resources;

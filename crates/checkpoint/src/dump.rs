@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
+use sys::namespace::Kind as NamespaceKind;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::external::External;
 use crate::files::pipe::PipeData;
 use crate::files::socket::Queues;
 use crate::files::{self, FileTable, tcp, unix_socket};
@@ -15,12 +17,14 @@ use crate::ids::{Ids, TaskIds};
 use crate::image::core::TaskKobjIdsEntry;
 use crate::image::file::{FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::MemfdInodeEntry;
+use crate::image::namespace::MntEntry;
 use crate::image::tree::{
-    DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, StatsEntry, TimensEntry,
-    Timespec,
+    DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, StatsEntry,
 };
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
+use crate::inner::{self, Descriptors, Report};
+use crate::namespace::{self, Inodes, Outline};
 use crate::network_lock::{Held, NetworkLock};
 use crate::pages::PageSink;
 use crate::procfs::{Lines, Mapping, Stat};
@@ -66,6 +70,10 @@ pub struct DumpOptions {
     pub external_unix_sockets: bool,
     /// Connections that nobody has accepted yet are dropped.
     pub skip_in_flight: bool,
+    /// What the tree uses that is not part of it.
+    pub external: Vec<External>,
+    /// The network namespace comes back with nothing in it.
+    pub empty_network: bool,
     /// For tests: fail at the step with this number.
     pub fail_at: Option<u32>,
     /// For tests: look for pages as on a kernel without PAGEMAP_SCAN.
@@ -85,6 +93,41 @@ pub struct DumpStatistics {
     pub frozen: Duration,
     /// How many steps there were.
     pub steps: u32,
+}
+
+impl DumpStatistics {
+    fn encode(&self) -> Vec<u8> {
+        let numbers = [
+            self.pages_written,
+            self.shared_pages_written,
+            self.freezing.as_micros() as u64,
+            self.frozen.as_micros() as u64,
+            u64::from(self.steps),
+        ];
+        numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect()
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        let number = |at: usize| {
+            let bytes = bytes.get(at * 8..at * 8 + 8);
+            bytes.map_or(0, |bytes| {
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+            })
+        };
+        Self {
+            pages_written: number(0),
+            shared_pages_written: number(1),
+            freezing: Duration::from_micros(number(2)),
+            frozen: Duration::from_micros(number(3)),
+            steps: number(4) as u32,
+        }
+    }
 }
 
 /// What a device and inode, the open flags and the path identify.
@@ -120,14 +163,21 @@ pub(crate) struct Dump<'a> {
     pub(crate) memfds: Vec<((u64, u64), MemfdInodeEntry)>,
     pub(crate) shared_objects: Vec<SharedObject>,
     pub(crate) filters: seccomp::Filters,
-    /// The ipc namespace of the tree is in the images.
-    pub(crate) ipc_namespace: bool,
     pub(crate) statistics: DumpStatistics,
+    pub(crate) frozen_at: Option<Instant>,
+    /// The caller's namespaces.
+    pub(crate) host: Inodes,
+    /// Flags of the namespaces that the tree has of its own; the engine is in them.
+    pub(crate) own_namespaces: u64,
+    /// The mounts of the tree, if it has mounts of its own.
+    pub(crate) mounts: Vec<MntEntry>,
+    /// What the root of the tree shares with whom.
+    pub(crate) root_ids: TaskKobjIdsEntry,
     last_pages_id: u32,
 }
 
 impl<'a> Dump<'a> {
-    pub(crate) fn new(options: &'a DumpOptions, images: &'a Directory) -> Self {
+    pub(crate) fn new(options: &'a DumpOptions, images: &'a Directory, outline: &Outline) -> Self {
         Self {
             options,
             images,
@@ -149,8 +199,12 @@ impl<'a> Dump<'a> {
             memfds: Vec::new(),
             shared_objects: Vec::new(),
             filters: seccomp::Filters::default(),
-            ipc_namespace: false,
             statistics: DumpStatistics::default(),
+            frozen_at: None,
+            host: outline.host,
+            own_namespaces: outline.own,
+            mounts: Vec::new(),
+            root_ids: TaskKobjIdsEntry::default(),
             last_pages_id: 0,
         }
     }
@@ -178,34 +232,114 @@ impl<'a> Dump<'a> {
 pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics> {
     let root = Pid::from_raw(options.tree)
         .ok_or_else(|| Error::because("dump", options.tree, "it is no process id"))?;
-    let mut dump = Dump::new(options, images);
     obstacle::look(root)?;
     images.begin();
+    let outline = Outline::of(root)?;
+    if outline.own != 0 {
+        return dump_container(images, options, &outline);
+    }
+    let mut dump = Dump::new(options, images, &outline);
+    let tree = dump_tree(root, &mut dump)?;
+    finish(tree, options.afterwards);
+    write_statistics(&mut dump)?;
+    Ok(dump.statistics)
+}
+
+/// The work is done by a process inside the tree's namespaces ([`inner`]).
+fn dump_container(
+    images: &Directory,
+    options: &DumpOptions,
+    outline: &Outline,
+) -> Result<DumpStatistics> {
+    let root = Pid::from_raw(outline.inner_pid)
+        .ok_or_else(|| Error::because("dump", options.tree, "it has no id inside"))?;
+    let own_pids = outline.has(NamespaceKind::Pid);
+    if own_pids && outline.inner_pid != 1 {
+        let cause = "it is not the first process of its pid namespace; dump that one";
+        return Err(Error::because("dump process", options.tree, cause));
+    }
+    if outline.has(NamespaceKind::User) {
+        let cause = "it has a user namespace of its own, which is not supported yet";
+        return Err(Error::because("dump process", options.tree, cause));
+    }
+    let namespace = outline.open_pid_namespace(options.tree)?;
+    let killed_by_caller = own_pids && options.afterwards == Afterwards::Kill;
+    let inner = inner::start(
+        namespace.as_ref(),
+        &[],
+        Descriptors::Copied,
+        |outside| -> Result<Vec<u8>> {
+            inner::enter(&outline.pidfd, outline.own & !NamespaceKind::Pid.flag())?;
+            let mut dump = Dump::new(options, images, outline);
+            let tree = dump_tree(root, &mut dump)?;
+            if killed_by_caller {
+                // From inside, the first process cannot be killed; it stays stopped until then.
+                write_statistics(&mut dump)?;
+                outside.done_for_ever(&dump.statistics.encode())?;
+                return Err(Error::because("dump", root, "nobody ended it"));
+            }
+            finish(tree, options.afterwards);
+            write_statistics(&mut dump)?;
+            Ok(dump.statistics.encode())
+        },
+    )?;
+    match inner.next() {
+        Ok(Report::Done(payload)) => {
+            if killed_by_caller {
+                let signal = rustix::process::Signal::KILL;
+                rustix::process::pidfd_send_signal(&outline.pidfd, signal)
+                    .during("end process", options.tree)?;
+            }
+            inner.reap();
+            if killed_by_caller {
+                sys::process::wait_exit(&outline.pidfd, None).during("wait for", options.tree)?;
+            }
+            Ok(DumpStatistics::decode(&payload))
+        }
+        Ok(Report::Failed(error)) => {
+            inner.reap();
+            Err(error)
+        }
+        Ok(Report::Stage(_)) => {
+            inner.end();
+            Err(Error::because(
+                "dump",
+                options.tree,
+                "the inner engine asks what it must not",
+            ))
+        }
+        Err(error) => {
+            inner.end();
+            Err(error)
+        }
+    }
+}
+
+/// Stops the tree and writes everything down. On an error it runs on as it was.
+fn dump_tree(root: Pid, dump: &mut Dump<'_>) -> Result<FrozenTree> {
     let started = Instant::now();
     let mut tree = FrozenTree::stop(root)?;
     dump.statistics.freezing = started.elapsed();
-    let frozen = Instant::now();
-    let result = dump_stopped(&mut tree, &mut dump);
-    if result.is_err() || options.afterwards != Afterwards::Kill {
-        dump.network_lock = None;
+    dump.frozen_at = Some(Instant::now());
+    let result = dump_stopped(&mut tree, dump);
+    // Dropped, the lock goes; a restore takes off the one that stays.
+    let lock = dump.network_lock.take();
+    if result.is_ok() && dump.options.afterwards == Afterwards::Kill {
+        if let Some(lock) = lock {
+            network_lock::keep(lock);
+        }
+    } else {
+        drop(lock);
         dump.repaired.iter().for_each(tcp::resume);
     }
-    if result.is_err() {
+    if let Err(error) = result {
         for link in &dump.temporary_links {
             let _ = std::fs::remove_file(link);
         }
         tree.thaw();
-        result?;
-    } else {
-        finish(tree, options.afterwards);
-        // Without an own lock (the tree runs on) there is none to keep.
-        if let Some(lock) = dump.network_lock.take() {
-            network_lock::keep(lock);
-        }
+        return Err(error);
     }
-    dump.statistics.frozen = frozen.elapsed();
-    write_statistics(&dump)?;
-    Ok(dump.statistics)
+    Ok(tree)
 }
 
 fn finish(tree: FrozenTree, afterwards: Afterwards) {
@@ -230,13 +364,19 @@ fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
         .map(|process| process.stat.clone())
         .collect();
     let mut ids = Ids::new();
-    let engine = ids.of_engine()?;
+    let engine = ids.of_engine(&dump.host);
+    namespace::prepare(dump)?;
+    let mut root_ids = None;
     for process in &mut tree.processes {
         let task_ids = dump_process(process, &mut ids, dump)?;
         if let Some(task_ids) = task_ids {
-            check_namespaces(process.pid, &engine, &task_ids.entry)?;
+            let root = root_ids.get_or_insert_with(|| task_ids.entry.clone());
+            namespace::check_task(process.pid, root, &task_ids.entry)?;
         }
     }
+    dump.root_ids = root_ids.unwrap_or_default();
+    dump.step("namespaces")?;
+    namespace::dump(dump)?;
     dump.step("images of the tree")?;
     let entries: Vec<PstreeEntry> = tree
         .processes
@@ -266,24 +406,6 @@ fn check_root(tree: &FrozenTree, options: &DumpOptions) -> Result<()> {
     if !options.shell_job && (!inside(root.stat.sid) || !inside(root.stat.pgid)) {
         let cause = "its session or group leader is outside the tree; dump that too, or say it is a shell job (--shell-job)";
         return Err(Error::because("dump process", own, cause));
-    }
-    Ok(())
-}
-
-fn check_namespaces(pid: Pid, engine: &TaskKobjIdsEntry, task: &TaskKobjIdsEntry) -> Result<()> {
-    for (name, here, there) in [
-        ("pid", engine.pid_ns_id, task.pid_ns_id),
-        ("net", engine.net_ns_id, task.net_ns_id),
-        ("ipc", engine.ipc_ns_id, task.ipc_ns_id),
-        ("uts", engine.uts_ns_id, task.uts_ns_id),
-        ("mnt", engine.mnt_ns_id, task.mnt_ns_id),
-        ("user", engine.user_ns_id, task.user_ns_id),
-        ("cgroup", engine.cgroup_ns_id, task.cgroup_ns_id),
-    ] {
-        if here != there {
-            let cause = format!("it has a {name} namespace of its own, which is not supported yet");
-            return Err(Error::because("dump process", pid, cause));
-        }
     }
     Ok(())
 }
@@ -391,6 +513,7 @@ fn write_files(dump: &mut Dump<'_>) -> Result<()> {
     dump.step("connections")?;
     unix_socket::resolve_peers(dump)?;
     std::mem::take(&mut dump.filters).save(dump.images)?;
+    namespace::number_sockets(dump);
     std::mem::take(&mut dump.queues).save(dump.images)?;
     dump.images
         .write::<FileEntry>("files.img", Kind::Files, &dump.files.entries)?;
@@ -422,18 +545,6 @@ fn write_files(dump: &mut Dump<'_>) -> Result<()> {
 }
 
 fn write_inventory(engine: TaskKobjIdsEntry, dump: &Dump<'_>) -> Result<()> {
-    let clock = |id| {
-        let now = rustix::time::clock_gettime(id);
-        Timespec {
-            tv_sec: now.tv_sec as u64,
-            tv_nsec: now.tv_nsec as u64,
-        }
-    };
-    let times = TimensEntry {
-        monotonic: clock(rustix::time::ClockId::Monotonic),
-        boottime: clock(rustix::time::ClockId::Boottime),
-    };
-    dump.images.write("timens-0.img", Kind::Timens, &[times])?;
     let inventory = InventoryEntry {
         img_version: IMAGE_VERSION,
         fdinfo_per_id: Some(true),
@@ -453,8 +564,9 @@ fn write_inventory(engine: TaskKobjIdsEntry, dump: &Dump<'_>) -> Result<()> {
         .write("inventory.img", Kind::Inventory, &[inventory])
 }
 
-fn write_statistics(dump: &Dump<'_>) -> Result<()> {
-    let statistics = &dump.statistics;
+fn write_statistics(dump: &mut Dump<'_>) -> Result<()> {
+    let statistics = &mut dump.statistics;
+    statistics.frozen = dump.frozen_at.map(|at| at.elapsed()).unwrap_or_default();
     let entry = StatsEntry {
         dump: Some(DumpStatsEntry {
             freezing_time: statistics.freezing.as_micros() as u32,

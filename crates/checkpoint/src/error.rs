@@ -50,6 +50,36 @@ impl Error {
             Cause::Text(_) => None,
         }
     }
+
+    /// As bytes, for another process.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let cause = match &self.cause {
+            Cause::Errno(errno) => format!("E{}", errno.raw_os_error()),
+            Cause::Text(text) => format!("T{text}"),
+        };
+        [self.operation.as_str(), &self.object, &cause]
+            .join("\0")
+            .into_bytes()
+    }
+
+    /// What [`Error::encode`] made.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let mut parts = text.splitn(3, '\0').map(str::to_owned);
+        let operation = parts.next().unwrap_or_default();
+        let object = parts.next().unwrap_or_default();
+        let cause = parts.next().unwrap_or_default();
+        let errno = cause.strip_prefix('E').and_then(|text| text.parse().ok());
+        let cause = match errno {
+            Some(errno) => Cause::Errno(Errno::from_raw_os_error(errno)),
+            None => Cause::Text(cause.get(1..).unwrap_or_default().to_owned()),
+        };
+        Self {
+            operation,
+            object,
+            cause,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -117,6 +147,10 @@ mod tests {
             "open `/x`: no such file or directory (ENOENT)"
         );
         let error = Error::because("read", "core-1.img", "truncated");
+        assert_eq!(
+            Error::decode(&error.encode()).to_string(),
+            error.to_string()
+        );
         assert_eq!(error.to_string(), "read `core-1.img`: truncated");
         let error = Error::because("open", "a\n\u{1b}b", "x".repeat(900));
         let text = error.to_string();

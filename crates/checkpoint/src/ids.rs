@@ -2,13 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 
 use rustix::process::Pid;
 use sys::kcmp::{self, Kind};
 
 use crate::error::{Context, Result};
 use crate::image::core::TaskKobjIdsEntry;
+use crate::namespace::{self, Inodes};
 
 /// Objects of one kind, sorted by the kernel's own order.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Ids {
     }
 
     /// The engine's own numbers: what a task must have to be outside of any container.
-    pub(crate) fn of_engine(&mut self) -> Result<TaskKobjIdsEntry> {
+    pub(crate) fn of_engine(&mut self, host: &Inodes) -> TaskKobjIdsEntry {
         let mut entry = TaskKobjIdsEntry {
             vm_id: 1,
             files_id: 1,
@@ -84,8 +84,8 @@ impl Ids {
             sighand_id: 1,
             ..Default::default()
         };
-        self.namespaces_of("self", &mut entry)?;
-        Ok(entry)
+        self.number_namespaces(host, &mut entry);
+        entry
     }
 
     pub(crate) fn of_task(&mut self, task: Pid) -> Result<TaskIds> {
@@ -100,7 +100,7 @@ impl Ids {
             sighand_id,
             ..Default::default()
         };
-        self.namespaces_of(&task.to_string(), &mut entry)?;
+        self.number_namespaces(&Inodes::of(&task.to_string())?, &mut entry);
         Ok(TaskIds {
             entry,
             new_memory,
@@ -108,22 +108,11 @@ impl Ids {
         })
     }
 
-    fn namespaces_of(&mut self, task: &str, entry: &mut TaskKobjIdsEntry) -> Result<()> {
-        for (name, place) in [
-            ("pid", &mut entry.pid_ns_id),
-            ("net", &mut entry.net_ns_id),
-            ("ipc", &mut entry.ipc_ns_id),
-            ("uts", &mut entry.uts_ns_id),
-            ("time", &mut entry.time_ns_id),
-            ("mnt", &mut entry.mnt_ns_id),
-            ("user", &mut entry.user_ns_id),
-            ("cgroup", &mut entry.cgroup_ns_id),
-        ] {
-            let path = format!("/proc/{task}/ns/{name}");
-            let inode = std::fs::metadata(&path).during("stat", &path)?.ino();
+    fn number_namespaces(&mut self, inodes: &Inodes, entry: &mut TaskKobjIdsEntry) {
+        for (inode, kind) in inodes.0.into_iter().zip(namespace::KINDS) {
             let next = self.namespaces.len() as u32 + 1;
-            *place = Some(*self.namespaces.entry(inode).or_insert(next));
+            let id = *self.namespaces.entry(inode).or_insert(next);
+            namespace::set_id(entry, kind, id);
         }
-        Ok(())
     }
 }

@@ -1,47 +1,23 @@
 //! System V IPC: the objects of an ipc namespace, under the same ids.
 //!
 //! They belong to the namespace, not to a process: everything here works on the namespace that the
-//! calling thread is in (see [`inside`]). Undo counts of semaphores are lost, as the kernel tells
+//! caller is in. Undo counts of semaphores are lost, as the kernel tells
 //! them to nobody. POSIX message queues are files and not looked at.
 
-use rustix::fs::{Mode, OFlags};
-use rustix::process::Pid;
-use rustix::thread::LinkNameSpaceType;
 use sys::sysv_ipc::{self, Permissions, SHM_DEST};
 
 use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
-use crate::image::ipc::{IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry, IpcVarEntry};
+use crate::image::ipc::{IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry};
 use crate::image::memory::{PagemapEntry, PagemapHead};
 use crate::image::{Directory, Kind, Writer};
 use crate::memory::{PAGE, PE_PRESENT};
 use crate::pages::{PageSink, PageSource};
-
-const SYSCTL: &str = "/proc/sys";
-/// For `*_next_id`: any.
-const ANY_ID: u32 = u32::MAX;
-
-/// Works in the ipc namespace of `process`; the calling thread is back in its own afterwards.
-pub(crate) fn inside<T>(process: Pid, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let open = |path: &str| {
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open", path)
-    };
-    let kind = Some(LinkNameSpaceType::InterProcessCommunication);
-    let own = open("/proc/thread-self/ns/ipc")?;
-    let other = open(&format!("/proc/{process}/ns/ipc"))?;
-    let enter = |namespace, whose: &str| {
-        rustix::thread::move_into_link_name_space(namespace, kind)
-            .during("enter ipc namespace of", whose)
-    };
-    enter(std::os::fd::AsFd::as_fd(&other), &process.to_string())?;
-    let result = work();
-    enter(std::os::fd::AsFd::as_fd(&own), "the engine")?;
-    result
-}
+use crate::procfs;
 
 /// The ids that `/proc/sysvipc/NAME` lists, in its second column.
 fn ids(name: &str) -> Result<Vec<i32>> {
-    let path = format!("/proc/sysvipc/{name}");
+    let path = format!("{}/sysvipc/{name}", procfs::root());
     let text = std::fs::read_to_string(&path).during("read", &path)?;
     let id = |line: &str| line.split_whitespace().nth(1)?.parse().ok();
     Ok(text.lines().skip(1).filter_map(id).collect())
@@ -70,14 +46,11 @@ fn permissions(entry: &IpcDescEntry) -> Permissions {
     }
 }
 
-/// Writes the objects and settings of the caller's ipc namespace as namespace number `number`.
+/// Writes the objects of the caller's ipc namespace as namespace number `number`.
 ///
-/// Whoever uses the namespace must stand still. Comes before the memory of its processes.
+/// Whoever uses the namespace must stand still.
 pub(crate) fn dump(number: u32, dump: &mut Dump<'_>) -> Result<()> {
     let images = dump.images;
-    let variables = [read_variables()?];
-    let name = format!("ipcns-var-{number}.img");
-    images.write(&name, Kind::IpcnsVar, &variables)?;
     let mut writer = Writer::new(&format!("ipcns-shm-{number}.img"), Kind::IpcnsShm);
     for id in ids("shm")? {
         let (found, size) = sysv_ipc::memory(id).during("ask for shared memory", id)?;
@@ -92,9 +65,7 @@ pub(crate) fn dump(number: u32, dump: &mut Dump<'_>) -> Result<()> {
     }
     writer.save(images)?;
     dump_semaphores(images, number)?;
-    dump_queues(images, number)?;
-    dump.ipc_namespace = true;
-    Ok(())
+    dump_queues(images, number)
 }
 
 fn dump_memory(id: i32, mut sink: PageSink, images: &Directory) -> Result<u64> {
@@ -193,42 +164,6 @@ fn dump_queues(images: &Directory, number: u32) -> Result<()> {
     writer.save(images)
 }
 
-fn read_variables() -> Result<IpcVarEntry> {
-    let words = |name: &str| -> Result<Vec<u64>> {
-        let path = format!("{SYSCTL}/{name}");
-        let text = std::fs::read_to_string(&path).during("read", &path)?;
-        Ok(text
-            .split_whitespace()
-            .filter_map(|word| word.parse().ok())
-            .collect())
-    };
-    let one = |name: &str| Ok(words(name)?.first().copied().unwrap_or(0));
-    // Without CONFIG_POSIX_MQUEUE there are none.
-    let queue = |name: &str| one(&format!("fs/mqueue/{name}")).unwrap_or(0) as u32;
-    Ok(IpcVarEntry {
-        sem_ctls: words("kernel/sem")?
-            .iter()
-            .map(|word| *word as u32)
-            .collect(),
-        msg_ctlmax: one("kernel/msgmax")? as u32,
-        msg_ctlmnb: one("kernel/msgmnb")? as u32,
-        msg_ctlmni: one("kernel/msgmni")? as u32,
-        auto_msgmni: one("kernel/auto_msgmni")? as u32,
-        shm_ctlmax: one("kernel/shmmax")?,
-        shm_ctlall: one("kernel/shmall")?,
-        shm_ctlmni: one("kernel/shmmni")? as u32,
-        shm_rmid_forced: one("kernel/shm_rmid_forced")? as u32,
-        mq_queues_max: queue("queues_max"),
-        mq_msg_max: queue("msg_max"),
-        mq_msgsize_max: queue("msgsize_max"),
-        mq_msg_default: Some(queue("msg_default")),
-        mq_msgsize_default: Some(queue("msgsize_default")),
-        msg_next_id: Some(ANY_ID),
-        sem_next_id: Some(ANY_ID),
-        shm_next_id: Some(ANY_ID),
-    })
-}
-
 /// What is left to do when every process has attached its memory.
 #[derive(Debug, Default)]
 #[must_use]
@@ -238,19 +173,15 @@ pub(crate) struct Restored {
 
 impl Restored {
     /// Removes the memory that goes with its last user. Inside of the namespace.
-    pub(crate) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(&self) -> Result<()> {
         self.doomed
-            .into_iter()
-            .try_for_each(|id| sysv_ipc::remove_memory(id).during("remove shared memory", id))
+            .iter()
+            .try_for_each(|id| sysv_ipc::remove_memory(*id).during("remove shared memory", id))
     }
 }
 
 /// Fills the caller's new ipc namespace from the images of namespace number `number`.
 pub(crate) fn restore(images: &Directory, number: u32) -> Result<Restored> {
-    let name = format!("ipcns-var-{number}.img");
-    for variables in images.read::<IpcVarEntry>(&name, Kind::IpcnsVar)? {
-        write_variables(&variables)?;
-    }
     let mut restored = Restored::default();
     let name = format!("ipcns-shm-{number}.img");
     for entry in images.read::<IpcShmEntry>(&name, Kind::IpcnsShm)? {
@@ -265,69 +196,8 @@ pub(crate) fn restore(images: &Directory, number: u32) -> Result<Restored> {
 }
 
 fn write(name: &str, value: &str) -> Result<()> {
-    let path = format!("{SYSCTL}/{name}");
+    let path = format!("{}/sys/{name}", procfs::root());
     std::fs::write(&path, value).during("write", &path)
-}
-
-/// Sets what differs: many of them need rights over more than the namespace.
-fn write_variables(wanted: &IpcVarEntry) -> Result<()> {
-    let now = read_variables()?;
-    let text = |words: &[u32]| {
-        let words: Vec<String> = words.iter().map(u32::to_string).collect();
-        words.join(" ")
-    };
-    if wanted.sem_ctls != now.sem_ctls && wanted.sem_ctls.len() == 4 {
-        write("kernel/sem", &text(&wanted.sem_ctls))?;
-    }
-    for (name, wanted, now) in [
-        (
-            "kernel/msgmax",
-            u64::from(wanted.msg_ctlmax),
-            u64::from(now.msg_ctlmax),
-        ),
-        (
-            "kernel/msgmnb",
-            wanted.msg_ctlmnb.into(),
-            now.msg_ctlmnb.into(),
-        ),
-        (
-            "kernel/msgmni",
-            wanted.msg_ctlmni.into(),
-            now.msg_ctlmni.into(),
-        ),
-        ("kernel/shmmax", wanted.shm_ctlmax, now.shm_ctlmax),
-        ("kernel/shmall", wanted.shm_ctlall, now.shm_ctlall),
-        (
-            "kernel/shmmni",
-            wanted.shm_ctlmni.into(),
-            now.shm_ctlmni.into(),
-        ),
-        (
-            "kernel/shm_rmid_forced",
-            wanted.shm_rmid_forced.into(),
-            now.shm_rmid_forced.into(),
-        ),
-        (
-            "fs/mqueue/queues_max",
-            wanted.mq_queues_max.into(),
-            now.mq_queues_max.into(),
-        ),
-        (
-            "fs/mqueue/msg_max",
-            wanted.mq_msg_max.into(),
-            now.mq_msg_max.into(),
-        ),
-        (
-            "fs/mqueue/msgsize_max",
-            wanted.mq_msgsize_max.into(),
-            now.mq_msgsize_max.into(),
-        ),
-    ] {
-        if wanted != now && wanted != 0 {
-            write(name, &wanted.to_string())?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes an object under the wanted id.
@@ -416,6 +286,7 @@ fn restore_queues(images: &Directory, number: u32) -> Result<()> {
 mod tests {
     use super::*;
     use crate::dump::DumpOptions;
+    use crate::namespace::Outline;
 
     /// A thread of its own in a new ipc namespace.
     fn in_new_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -445,7 +316,6 @@ mod tests {
         };
         let ids = in_new_namespace(|| {
             write("kernel/shm_next_id", "777").unwrap();
-            write("kernel/msgmax", "9000").unwrap();
             let memory = sysv_ipc::create_memory(99, 10_000, 0).unwrap();
             sysv_ipc::with_memory(memory, |bytes| {
                 bytes[9_999] = 7;
@@ -463,8 +333,8 @@ mod tests {
             }
             let images = open();
             let options = DumpOptions::default();
-            let own = rustix::thread::gettid();
-            inside(own, || super::dump(9, &mut Dump::new(&options, &images))).unwrap();
+            let outline = Outline::of(rustix::process::getpid()).unwrap();
+            super::dump(9, &mut Dump::new(&options, &images, &outline)).unwrap();
             (memory, semaphores, queue)
         });
         assert_eq!(ids, (777, 555, 333));
@@ -481,7 +351,6 @@ mod tests {
                 sysv_ipc::copy_message(333, 1, 100).unwrap(),
                 (2, b"second one".to_vec())
             );
-            assert_eq!(read_variables().unwrap().msg_ctlmax, 9000);
         });
     }
 }

@@ -7,18 +7,18 @@ mod arch;
 mod creds;
 mod dump;
 mod error;
+mod external;
 mod files;
 mod freeze;
 mod ids;
 pub mod image;
 mod inject;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "containers with an ipc namespace come next")
-)]
+mod inner;
 mod ipc;
 mod lock;
 mod memory;
+mod mount;
+mod namespace;
 mod network_lock;
 mod obstacle;
 mod pages;
@@ -34,6 +34,8 @@ mod timer;
 
 pub use dump::{Afterwards, DumpOptions, DumpStatistics, dump};
 pub use error::{Error, Result};
+pub use external::External;
 pub use network_lock::NetworkLock;
-pub use restore::{RestoreOptions, Restored, restore};
+pub use restore::{Place, RestoreOptions, Restored, Stage, restore, restore_with};
 pub use summary::{FileSummary, ProcessState, ProcessSummary, Summary, summarize};
+pub use sys::namespace::Kind as NamespaceKind;

@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use rustix::process::Pid;
+use sys::namespace::Kind as NamespaceKind;
 use sys::pagemap::{self, Query, Search};
 
 use crate::dump::Dump;
@@ -115,7 +116,7 @@ fn at_mapping(pid: Pid, mapping: &Mapping, error: &Error) -> Error {
 }
 
 fn auxiliary_vector(pid: Pid) -> Result<Vec<u64>> {
-    let path = format!("/proc/{pid}/auxv");
+    let path = format!("{}/{pid}/auxv", crate::procfs::root());
     let bytes = std::fs::read(&path).during("read", &path)?;
     let mut words: Vec<u64> = bytes
         .chunks_exact(8)
@@ -203,7 +204,7 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
             vma.status |= status::HEAP;
         }
     } else if mapping.name.starts_with("/SYSV") && mapping.device.0 == 0 {
-        if !dump.ipc_namespace {
+        if dump.own_namespaces & NamespaceKind::Ipc.flag() == 0 {
             let cause =
                 "it is System V shared memory of an ipc namespace that is not dumped with it";
             return Err(Error::because("map", &mapping.name, cause));
@@ -257,7 +258,7 @@ struct Pages {
 
 impl Pages {
     fn open(process: Pid, by_words: bool) -> Result<Self> {
-        let path = format!("/proc/{process}/pagemap");
+        let path = format!("{}/{process}/pagemap", crate::procfs::root());
         let map = File::open(&path).during("open", &path)?;
         let search = if by_words {
             Search::words()

@@ -158,7 +158,7 @@ pub(crate) fn look(root: Pid) -> Result<()> {
 
 fn look_at(process: Pid) -> Result<()> {
     for number in procfs::numbers_in(process, "fd").unwrap_or_default() {
-        let path = format!("/proc/{process}/fd/{number}");
+        let path = format!("{}/{process}/fd/{number}", procfs::root());
         let Ok(link) = std::fs::read_link(&path) else {
             continue;
         };
@@ -205,7 +205,8 @@ pub(crate) fn check_thread(process: Pid, thread: Pid) -> Result<()> {
 pub(crate) fn check_descriptor(descriptor: &Descriptor) -> Result<()> {
     let found = of_link(&descriptor.link).or_else(|| of_device(&descriptor.stat));
     let found = found.or_else(|| {
-        let path = format!("/proc/{}/fd/{}", descriptor.process, descriptor.number);
+        let (process, number) = (descriptor.process, descriptor.number);
+        let path = format!("{}/{process}/fd/{number}", procfs::root());
         let socket = descriptor.link.starts_with("socket:");
         socket.then(|| of_socket(&path)).flatten()
     });

@@ -77,12 +77,12 @@ impl PageSink {
     pub(crate) fn add_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.flush()?;
         self.written += bytes.len() as u64 / PAGE;
-        self.file.write(bytes)
+        self.file.append(bytes)
     }
 
     /// `/proc/PID/mem` reads what the protection forbids.
     fn add_forced(&mut self, process: Pid, start: u64, length: u64) -> Result<()> {
-        let path = format!("/proc/{process}/mem");
+        let path = format!("{}/{process}/mem", crate::procfs::root());
         let memory = File::open(&path).during("open", &path)?;
         let mut at = start;
         while at < start + length {
@@ -108,7 +108,7 @@ impl PageSink {
             let cause = format!("{got} of {} bytes were readable", self.waiting_bytes);
             return Err(Error::because("read memory of", process, cause));
         }
-        self.file.write(target)?;
+        self.file.append(target)?;
         self.written += self.waiting_bytes as u64 / PAGE;
         self.waiting.clear();
         self.waiting_bytes = 0;

@@ -1,21 +1,39 @@
 //! What `/proc` says about a process, parsed. All parsers are pure; the readers take a pid.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Pid;
 
 use crate::error::{Context, Error, Result};
 
+/// Set in a process whose working directory is a procfs of its own, attached nowhere.
+static PRIVATE: AtomicBool = AtomicBool::new(false);
+
+/// What stands for `/proc`. The engine inside a container does not trust what is mounted there.
+pub(crate) fn root() -> &'static str {
+    if PRIVATE.load(Ordering::Relaxed) {
+        "."
+    } else {
+        "/proc"
+    }
+}
+
+/// From now on the working directory is the root of a procfs.
+pub(crate) fn is_working_directory() {
+    PRIVATE.store(true, Ordering::Relaxed);
+}
+
 /// Reads `/proc/PID/NAME` as text (bytes that are not UTF-8 are replaced).
 pub(crate) fn read(pid: Pid, name: &str) -> Result<String> {
-    let path = format!("/proc/{}/{name}", pid.as_raw_nonzero());
+    let path = format!("{}/{}/{name}", root(), pid.as_raw_nonzero());
     let bytes = std::fs::read(&path).during("read", &path)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The numbers in the directory `/proc/PID/NAME`, in order.
 pub(crate) fn numbers_in(pid: Pid, name: &str) -> Result<Vec<i32>> {
-    let path = format!("/proc/{}/{name}", pid.as_raw_nonzero());
+    let path = format!("{}/{}/{name}", root(), pid.as_raw_nonzero());
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(&path).during("list", &path)? {
         let name = entry.during("list", &path)?.file_name();

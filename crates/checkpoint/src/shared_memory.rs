@@ -49,8 +49,10 @@ pub(crate) fn dump_mapping(
     vma.status |= status::ANON_SHARED;
     vma.flags |= libc::MAP_ANONYMOUS as u32;
     let path = format!(
-        "/proc/{pid}/map_files/{:x}-{:x}",
-        mapping.start, mapping.end
+        "{}/{pid}/map_files/{:x}-{:x}",
+        crate::procfs::root(),
+        mapping.start,
+        mapping.end
     );
     let file = File::open(&path).during("open", &path)?;
     vma.shmid = dump_object(&file, dump)?;

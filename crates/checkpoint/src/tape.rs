@@ -258,7 +258,7 @@ fn map(injector: &Injector, address: u64, length: u64, protection: i32) -> Resul
 
 /// `/proc/PID/mem` writes through the mapping's protection.
 fn write_code(injector: &Injector, address: u64) -> Result<()> {
-    let path = format!("/proc/{}/mem", injector.thread);
+    let path = format!("{}/{}/mem", crate::procfs::root(), injector.thread);
     let memory = std::fs::OpenOptions::new()
         .write(true)
         .open(&path)

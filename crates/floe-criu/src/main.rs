@@ -1,14 +1,16 @@
 //! criu's command line on floe's checkpoint engine.
 
 mod options;
+mod outside;
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::image::Directory;
-use checkpoint::{Afterwards, DumpOptions, NetworkLock, RestoreOptions};
+use checkpoint::{Afterwards, DumpOptions, NetworkLock, Place, RestoreOptions};
 use options::Options;
 use rustix::process::{Pid, WaitOptions};
 
@@ -78,6 +80,8 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             tcp_close: options.has("tcp-close"),
             network_lock: network_lock(options)?,
             skip_in_flight: options.has("skip-in-flight"),
+            external: outside::external(options)?,
+            empty_network: outside::empty_network(options),
             ..DumpOptions::default()
         },
     )?;
@@ -130,6 +134,13 @@ fn restore(options: &Options, log: &mut Log) -> Result<ExitCode> {
             sibling: options.has("restore-sibling"),
             tcp_established: options.has("tcp-established"),
             tcp_close: options.has("tcp-close"),
+            root: options
+                .value("root")
+                .map(|path| Place::Path(PathBuf::from(path))),
+            mounts: outside::mounts(options),
+            join: outside::join(options)?,
+            inherit: outside::inherit(options)?,
+            empty_network: outside::empty_network(options),
             fail_at: None,
         },
     )?;

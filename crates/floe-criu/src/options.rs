@@ -229,6 +229,18 @@ const FLAGS: &[Flag] = &[
         "root directory of the tree",
     ),
     flag(
+        "empty-ns",
+        None,
+        Takes::Value,
+        "net: leave the network namespace empty",
+    ),
+    flag(
+        "join-ns",
+        None,
+        Takes::Value,
+        "join a namespace (KIND:PID or KIND:FILE) instead of making it",
+    ),
+    flag(
         "action-script",
         None,
         Takes::Value,
@@ -320,6 +332,14 @@ impl Options {
             .iter()
             .rev()
             .find(|(given, _)| *given == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// All values of an option, in order.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.given
+            .iter()
+            .filter(move |(given, _)| *given == name)
             .map(|(_, value)| value.as_str())
     }
 

@@ -78,6 +78,8 @@ commands! {
     Wait => wait,
     /// Show what happens to containers
     Events => events,
+    /// Make, limit, watch and hand out resource groups
+    Group => group,
     /// List, keep, enter and make namespaces
     Ns => ns,
     /// Show what this machine can and cannot do

@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod group;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod kill;

@@ -64,7 +64,7 @@ const SLOW: [&str; 10] = [
 ];
 
 impl Round {
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let layout = match self.layout {
             Layout::V1 => "v1",
             Layout::Hybrid => "hybrid",

@@ -130,7 +130,7 @@ impl<'a> Mark<'a> {
 /// Makes all marks of a group.
 pub(crate) fn mark_all(group: &OwnedFd, marks: &[Mark<'_>]) -> Result<()> {
     for Mark { entry, file } in marks {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = format!("{}/self/fd/{}", crate::procfs::root(), file.as_raw_fd());
         let object = CString::new(path.clone()).unwrap_or_default();
         let kind = match (&entry.ie, &entry.me) {
             (None, Some(_)) => MARK_MOUNT,

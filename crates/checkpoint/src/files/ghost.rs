@@ -157,7 +157,7 @@ fn link_remap(file: &OwnedFd, reg: &RegFileEntry, dump: &mut Dump<'_>) -> Result
     let parent = reg.name.rsplit_once('/').map_or("", |(parent, _)| parent);
     let id = dump.files.new_id();
     let name = format!("{parent}/link_remap.{id}");
-    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let from = format!("{}/self/fd/{}", crate::procfs::root(), file.as_raw_fd());
     rustix::fs::linkat(CWD, from, CWD, &name, AtFlags::SYMLINK_FOLLOW).during("link", &name)?;
     dump.temporary_links.push(name.clone());
     let linked = RegFileEntry {

@@ -48,7 +48,11 @@ pub(super) fn watched_path(
     let Ok(file) = open(handle, device, inode) else {
         return Ok(None);
     };
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let link = std::fs::read_link(format!(
+        "{}/self/fd/{}",
+        crate::procfs::root(),
+        file.as_raw_fd()
+    ));
     let Ok(path) = link
         .during("read link of", "a watched file")?
         .into_os_string()
@@ -116,8 +120,8 @@ pub(super) fn open(file: &FhEntry, device: u32, inode: u64) -> Result<OwnedFd> {
         .flat_map(|word| word.to_le_bytes())
         .collect();
     let length = (file.bytes as usize).min(bytes.len());
-    let text =
-        std::fs::read_to_string("/proc/self/mountinfo").during("read", "/proc/self/mountinfo")?;
+    let text = std::fs::read_to_string(format!("{}/self/mountinfo", crate::procfs::root()))
+        .during("read", "/proc/self/mountinfo")?;
     let wanted = format!("{}:{}", device >> 20, device & 0xf_ffff);
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -188,7 +192,11 @@ pub(crate) fn watch_all(fd: &OwnedFd, watches: &mut [Watch<'_>]) -> Result<()> {
 }
 
 fn add(fd: &OwnedFd, watch: &Watch<'_>) -> Result<()> {
-    let path = format!("/proc/self/fd/{}", watch.file.as_raw_fd());
+    let path = format!(
+        "{}/self/fd/{}",
+        crate::procfs::root(),
+        watch.file.as_raw_fd()
+    );
     let wanted = watch.entry.wd;
     // Numbers are handed out upwards: take the ones before and give them back.
     loop {

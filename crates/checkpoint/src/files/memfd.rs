@@ -46,7 +46,7 @@ pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
 
 /// Dumps the memfd behind `/proc/PID/NAME`; returns the id of a description with these flags.
 pub(crate) fn dump_mapping(pid: Pid, name: &str, flags: u32, dump: &mut Dump<'_>) -> Result<u32> {
-    let path = format!("/proc/{pid}/{name}");
+    let path = format!("{}/{pid}/{name}", crate::procfs::root());
     let link = std::fs::read_link(&path).during("read link", &path)?;
     let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .during("open", &path)?;
@@ -162,7 +162,7 @@ impl Memfds {
         }
         let kept = entry.flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC) as u32;
         let flags = OFlags::from_bits_retain(kept) | OFlags::CLOEXEC;
-        let path = format!("/proc/self/fd/{}", memfd.fd.as_raw_fd());
+        let path = format!("{}/self/fd/{}", crate::procfs::root(), memfd.fd.as_raw_fd());
         let fd = rustix::fs::open(&path, flags, Mode::empty()).during("open memfd", inode_id)?;
         if entry.pos != 0 {
             rustix::fs::seek(&fd, SeekFrom::Start(entry.pos)).during("seek in memfd", inode_id)?;

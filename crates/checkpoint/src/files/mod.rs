@@ -64,7 +64,7 @@ impl Descriptor {
     fn describe(process: Pid, file: OwnedFd, number: u32) -> Result<Self> {
         let object = format!("descriptor {number} of process {process}");
         let stat = rustix::fs::fstat(&file).during("stat", &object)?;
-        let link = std::fs::read_link(format!("/proc/{process}/fd/{number}"))
+        let link = std::fs::read_link(format!("{}/{process}/fd/{number}", procfs::root()))
             .during("read link of", &object)?;
         let info = procfs::read(process, &format!("fdinfo/{number}"))?;
         let lines = Lines::parse(&info);

@@ -35,7 +35,7 @@ pub(crate) fn kind(link: &str) -> Option<(&'static str, i32)> {
 pub(crate) fn dump(descriptor: &Descriptor) -> Result<FileEntry> {
     let about = |cause| Error::because("dump namespace", &descriptor.link, cause);
     let (name, flag) = kind(&descriptor.link).ok_or_else(|| about("unknown kind"))?;
-    let path = format!("/proc/{}/ns/{name}", descriptor.process);
+    let path = format!("{}/{}/ns/{name}", crate::procfs::root(), descriptor.process);
     let own = std::fs::metadata(&path).during("stat", &path)?.ino();
     if own != descriptor.stat.st_ino {
         return Err(about("none of the dumped processes is in it"));
@@ -57,7 +57,7 @@ pub(crate) fn restore(entry: &NsFileEntry, process: Pid) -> Result<OwnedFd> {
         .find(|(_, flag)| *flag as u32 == entry.ns_cflag);
     let unknown = || Error::because("open namespace", entry.id, "unknown kind");
     let (name, _) = known.ok_or_else(unknown)?;
-    let path = format!("/proc/{process}/ns/{name}");
+    let path = format!("{}/{process}/ns/{name}", crate::procfs::root());
     rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open", &path)
 }
 

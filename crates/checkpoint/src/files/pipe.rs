@@ -128,7 +128,7 @@ fn copy(end: &OwnedFd, size: usize) -> sys::Result<Vec<u8>> {
 
 fn reopen(file: &OwnedFd, flags: OFlags) -> sys::Result<OwnedFd> {
     rustix::fs::open(
-        format!("/proc/self/fd/{}", file.as_raw_fd()),
+        format!("{}/self/fd/{}", crate::procfs::root(), file.as_raw_fd()),
         flags | OFlags::CLOEXEC,
         Mode::empty(),
     )

@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use super::{Descriptor, ghost, new_entry, owner};
 use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
+use crate::external;
 use crate::image::file::{FdTypes, FileEntry, FownEntry, RegFileEntry};
 
 /// Flags that only have a meaning while opening.
@@ -18,8 +19,27 @@ const OPENING: u32 =
 const O_TMPFILE: u32 = 0o20_200_000;
 const FASYNC: u32 = 0o20_000;
 
-/// Dumps an open file that has a path.
+/// Dumps an open file that has a path, or that the caller brings again.
 pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
+    if let Some(name) = external::name_file(descriptor, dump)? {
+        let mut entry = new_entry(FdTypes::Reg, descriptor.id);
+        entry.reg = Some(RegFileEntry {
+            id: descriptor.id,
+            flags: descriptor.flags,
+            pos: descriptor.position,
+            fown: owner::dump(&descriptor.file),
+            name,
+            ext: Some(true),
+            mode: Some(descriptor.stat.st_mode),
+            ..RegFileEntry::default()
+        });
+        return Ok(entry);
+    }
+    dump_by_path(descriptor, dump)
+}
+
+/// Dumps an open file that has a path.
+pub(crate) fn dump_by_path(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     let stat = &descriptor.stat;
     let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
     let mut reg = RegFileEntry {
@@ -30,6 +50,7 @@ pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
         name: descriptor.link.clone(),
         mode: Some(stat.st_mode),
         size: regular.then_some(stat.st_size as u64),
+        mnt_id: crate::namespace::mount_id(&descriptor.info, dump),
         ..RegFileEntry::default()
     };
     ghost::dump_if_unlinked(&descriptor.file, &mut reg, dump)?;
@@ -40,7 +61,7 @@ pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
 
 /// Dumps what `/proc/PID/NAME` points at (the program, a mapped file, a directory); returns its id.
 pub(crate) fn dump_path(pid: Pid, name: &str, flags: u32, dump: &mut Dump<'_>) -> Result<u32> {
-    let path = format!("/proc/{pid}/{name}");
+    let path = format!("{}/{pid}/{name}", crate::procfs::root());
     let link = std::fs::read_link(&path).during("read link", &path)?;
     let link = link.to_string_lossy().into_owned();
     let about = std::fs::metadata(&path).during("stat", &path)?;
@@ -60,6 +81,7 @@ pub(crate) fn dump_path(pid: Pid, name: &str, flags: u32, dump: &mut Dump<'_>) -
     };
     let file = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .during("open", &path)?;
+    reg.mnt_id = crate::namespace::mount_id_of(&file, dump)?;
     ghost::dump_if_unlinked(&file, &mut reg, dump)?;
     let mut entry = new_entry(FdTypes::Reg, id);
     entry.reg = Some(reg);
@@ -140,6 +162,10 @@ fn check(fd: &OwnedFd, reg: &RegFileEntry) -> Result<()> {
 
 /// Reads all of a file that the engine has open.
 pub(crate) fn content(file: &OwnedFd) -> Result<File> {
-    let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+    let again = format!(
+        "{}/self/fd/{}",
+        crate::procfs::root(),
+        std::os::fd::AsRawFd::as_raw_fd(file)
+    );
     File::open(&again).during("open", &again)
 }

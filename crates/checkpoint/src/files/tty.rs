@@ -59,7 +59,7 @@ pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
             "unknown kind",
         ));
     };
-    let mut path = regular::dump(descriptor, dump)?;
+    let mut path = regular::dump_by_path(descriptor, dump)?;
     let regf_id = dump.files.new_id();
     path.id = regf_id;
     if let Some(reg) = &mut path.reg {

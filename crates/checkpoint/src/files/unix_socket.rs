@@ -161,8 +161,12 @@ fn name_on_disk(descriptor: &Descriptor, info: &Info, entry: &mut UnixSkEntry) -
         uid: stat.st_uid,
         gid: stat.st_gid,
     });
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .during("read link", &name)?;
+    let link = std::fs::read_link(format!(
+        "{}/self/fd/{}",
+        crate::procfs::root(),
+        file.as_raw_fd()
+    ))
+    .during("read link", &name)?;
     let link = link
         .to_string_lossy()
         .trim_end_matches(" (deleted)")
@@ -491,7 +495,7 @@ impl<'a> UnixSockets<'a> {
         // The name may be gone; the file that it was leads there all the same.
         let file = sys::socket::unix_file(&self.made[&entry.ino])
             .during("find the name of", "unix socket")?;
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = format!("{}/self/fd/{}", crate::procfs::root(), file.as_raw_fd());
         socket::refill(&temporary, bytes, rights, &address_of(path.as_bytes()))
     }
 
@@ -566,7 +570,7 @@ fn connect(socket: &OwnedFd, made: Option<&OwnedFd>, target: &UnixSkEntry) -> Re
     let about = readable(&target.name);
     let file = made.and_then(|made| sys::socket::unix_file(made).ok());
     if let Some(file) = file {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = format!("{}/self/fd/{}", crate::procfs::root(), file.as_raw_fd());
         return sys::socket::connect(socket, &address_of(path.as_bytes()))
             .during("connect to", about);
     }

@@ -56,8 +56,22 @@ pub enum Kind {
     Fs = 0x5140_3912,
     /// `seccomp.img`
     Seccomp = 0x6441_3049,
-    /// `timens-0.img`
+    /// `timens-N.img`
     Timens = 0x4311_4433,
+    /// `pidns-N.img`
+    Pidns = 0x6115_7326,
+    /// `userns-N.img`
+    Userns = 0x5547_4906,
+    /// `utsns-N.img`
+    Utsns = 0x5447_3203,
+    /// `mountpoints-N.img`
+    Mounts = 0x5556_3928,
+    /// `netns-N.img`
+    Netns = 0x5593_3752,
+    /// `netdev-N.img`
+    Netdev = 0x5737_3951,
+    /// `ipcns-var-N.img`
+    IpcnsVar = 0x5311_5007,
     /// `pipes-data.img`
     PipesData = 0x5645_3709,
     /// `fifo-data.img`
@@ -82,8 +96,6 @@ pub enum Kind {
     Cgroup = 0x5938_3330,
     /// `cpuinfo.img`
     Cpuinfo = 0x6140_4013,
-    /// `ipcns-var-N.img`
-    IpcnsVar = 0x5311_5007,
     /// `ipcns-shm-N.img`
     IpcnsShm = 0x4628_3044,
     /// `ipcns-msg-N.img`
@@ -235,15 +247,26 @@ pub struct RawImage {
     size: u64,
 }
 
+impl Write for RawImage {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let put = self.file.write(bytes)?;
+        self.sum.add(&bytes[..put]);
+        self.size += put as u64;
+        Ok(put)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
 impl RawImage {
     /// Appends bytes.
     ///
     /// # Errors
     /// They cannot be written.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.sum.add(bytes);
-        self.size += bytes.len() as u64;
-        self.file.write_all(bytes).during("write image", &self.name)
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all(bytes).during("write image", &self.name)
     }
 
     /// Remembers the checksum of what was written.
@@ -294,7 +317,7 @@ impl Writer {
     /// It cannot be written.
     pub fn save(self, directory: &Directory) -> Result<()> {
         let mut file = directory.create_raw(&self.name)?;
-        file.write(&self.bytes)?;
+        file.append(&self.bytes)?;
         file.finish(directory);
         Ok(())
     }

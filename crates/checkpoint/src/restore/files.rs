@@ -10,14 +10,15 @@ use rustix::process::Pid;
 use super::load::{Plan, Task};
 use super::tree::{Forest, Stub};
 use crate::error::{Context, Error, Result};
+use crate::external;
 use crate::files::ghost::Ghosts;
 use crate::files::memfd::Memfds;
 use crate::files::pipe::Pipe;
 use crate::files::tty::Terminals;
 use crate::files::unix_socket::UnixSockets;
 use crate::files::{
-    epoll, eventfd, fanotify, inet_socket, inotify, memfd, namespace, netlink_socket, owner, pidfd,
-    regular, signalfd, socket, tcp, timerfd, tty,
+    duplicate, epoll, eventfd, fanotify, inet_socket, inotify, memfd, namespace, netlink_socket,
+    owner, pidfd, regular, signalfd, socket, tcp, timerfd, tty,
 };
 use crate::image::Directory;
 use crate::image::event::{
@@ -109,6 +110,8 @@ pub(crate) struct Files<'a> {
     root: Pid,
     /// Descriptions whose registrations and owners are set.
     finished: HashSet<u32>,
+    /// What the caller gives, by key.
+    inherited: &'a [(String, OwnedFd)],
     ghosts: Ghosts,
     links: Vec<String>,
     /// First number that no process wants.
@@ -116,7 +119,11 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(images: &'a Directory, plan: &'a Plan) -> Result<Self> {
+    pub(crate) fn new(
+        images: &'a Directory,
+        plan: &'a Plan,
+        inherited: &'a [(String, OwnedFd)],
+    ) -> Result<Self> {
         let numbers = plan
             .tasks
             .iter()
@@ -140,6 +147,7 @@ impl<'a> Files<'a> {
             marks: HashMap::new(),
             root: rustix::process::getpid(),
             finished: HashSet::new(),
+            inherited,
             ghosts: Ghosts::default(),
             links: Vec::new(),
             base,
@@ -245,11 +253,30 @@ impl<'a> Files<'a> {
         if entry.usk.is_some() && self.unix_sockets.is_some() {
             return Ok(-1);
         }
-        let fd = self.open_new(entry)?;
+        let fd = match self.inherited(entry)? {
+            Some(fd) => fd,
+            None => self.open_new(entry)?,
+        };
         let fd = self.lift(fd)?;
         let number = fd.as_raw_fd();
         self.open.insert(id, fd);
         Ok(number)
+    }
+
+    /// What the caller gives instead of opening the file.
+    fn inherited(&self, entry: &FileEntry) -> Result<Option<OwnedFd>> {
+        let keys = external::keys_of(entry);
+        let given = self.inherited.iter().find(|(key, _)| keys.contains(key));
+        if given.is_none()
+            && entry
+                .reg
+                .as_ref()
+                .is_some_and(|reg| reg.ext.unwrap_or(false))
+        {
+            let cause = "it was outside of the tree, and the caller gives nothing for it";
+            return Err(Error::because("open file", keys.join(" or "), cause));
+        }
+        given.map(|(key, fd)| duplicate(fd, key)).transpose()
     }
 
     fn open_new(&mut self, entry: &'a FileEntry) -> Result<OwnedFd> {

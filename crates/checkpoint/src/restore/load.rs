@@ -10,10 +10,12 @@ use crate::files::inet_socket;
 use crate::image::core::{CoreEntry, TaskKobjIdsEntry};
 use crate::image::file::{FdinfoEntry, FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::{MemfdInodeEntry, MmEntry, VmaEntry};
+use crate::image::namespace::MntEntry;
 use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry, SeccompFilter};
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::memory::{PAGE, status};
+use crate::namespace;
 use crate::network_lock::{Ends, NetworkLock};
 use crate::seccomp;
 use crate::task::{ALIVE, DEAD, STOPPED};
@@ -91,9 +93,25 @@ pub(crate) struct Plan {
     /// How the dump kept packets away, and from what.
     pub(crate) network_lock: NetworkLock,
     pub(crate) locked: Vec<Ends>,
+    /// Flags of the namespaces that the tree has of its own.
+    pub(crate) namespaces: u64,
+    pub(crate) mounts: Vec<MntEntry>,
 }
 
 impl Plan {
+    /// What the root of the tree shares with whom.
+    pub(crate) fn root_ids(&self) -> TaskKobjIdsEntry {
+        self.tasks
+            .first()
+            .map_or_else(TaskKobjIdsEntry::default, |task| task.ids.clone())
+    }
+
+    /// All ids that tasks of the tree have or need.
+    pub(crate) fn task_ids(&self) -> Vec<i32> {
+        let own = |task: &Task| [vec![task.pgid, task.sid], task.threads.clone()].concat();
+        self.tasks.iter().flat_map(own).collect()
+    }
+
     pub(crate) fn root(&self) -> i32 {
         self.tasks.first().map_or(0, |task| task.pid)
     }
@@ -109,7 +127,7 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
         return Err(Error::because("read image", "inventory.img", cause));
     }
     let tree: Vec<PstreeEntry> = images.read("pstree.img", Kind::Pstree)?;
-    let tasks = load_tasks(images, &inventory, &tree)?;
+    let tasks = load_tasks(images, &tree)?;
     let mut files = HashMap::new();
     let mut locked = Vec::new();
     for entry in images.read::<FileEntry>("files.img", Kind::Files)? {
@@ -137,7 +155,19 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
     let locks = images.read("filelocks.img", Kind::FileLocks)?;
     let memfds = images.read("memfd.img", Kind::MemfdInode)?;
     let terminals = images.read("tty-info.img", Kind::TtyInfo)?;
+    let root_ids = tasks.first().map(|task| &task.ids);
+    let namespaces = match (&inventory.root_ids, root_ids) {
+        (Some(host), Some(root)) => namespace::difference(host, root),
+        _ => 0,
+    };
+    let mut mounts = Vec::new();
+    if namespaces & namespace::Kind::Mount.flag() != 0 {
+        let id = root_ids.map_or(0, |ids| namespace::id_of(ids, namespace::Kind::Mount));
+        mounts = images.read(&format!("mountpoints-{id}.img"), Kind::Mounts)?;
+    }
     Ok(Plan {
+        namespaces,
+        mounts,
         tasks,
         files,
         remaps,
@@ -150,11 +180,7 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
     })
 }
 
-fn load_tasks(
-    images: &Directory,
-    inventory: &InventoryEntry,
-    tree: &[PstreeEntry],
-) -> Result<Vec<Task>> {
+fn load_tasks(images: &Directory, tree: &[PstreeEntry]) -> Result<Vec<Task>> {
     let damaged = |cause: String| Error::because("read image", "pstree.img", cause);
     if tree.is_empty() || tree.len() > MAX_TASKS {
         return Err(damaged(format!("{} processes", tree.len())));
@@ -178,7 +204,10 @@ fn load_tasks(
                 )
             }
         };
-        let task = load_task(images, inventory, entry)?;
+        let task = load_task(images, entry)?;
+        if let Some(root) = tasks.first().filter(|_| !task.is_dead()) {
+            check_namespaces(&root.ids, &task)?;
+        }
         if let Some(parent) = parent {
             let own = tasks.len();
             tasks[parent].children.push(own);
@@ -189,7 +218,7 @@ fn load_tasks(
     Ok(tasks)
 }
 
-fn load_task(images: &Directory, inventory: &InventoryEntry, entry: &PstreeEntry) -> Result<Task> {
+fn load_task(images: &Directory, entry: &PstreeEntry) -> Result<Task> {
     let pid = entry.pid;
     let mut threads: Vec<i32> = entry.threads.iter().map(|tid| *tid as i32).collect();
     if !threads.contains(&(pid as i32)) {
@@ -229,7 +258,6 @@ fn load_task(images: &Directory, inventory: &InventoryEntry, entry: &PstreeEntry
             .push(images.read_one(&format!("core-{tid}.img"), Kind::Core)?);
     }
     task.ids = images.read_one(&format!("ids-{pid}.img"), Kind::Ids)?;
-    check_namespaces(inventory, &task)?;
     task.mm = images.read_one(&format!("mm-{pid}.img"), Kind::Mm)?;
     check_mappings(pid, &task.mm.vmas)?;
     task.fs = images.read_one(&format!("fs-{pid}.img"), Kind::Fs)?;
@@ -238,25 +266,16 @@ fn load_task(images: &Directory, inventory: &InventoryEntry, entry: &PstreeEntry
     Ok(task)
 }
 
-fn check_namespaces(inventory: &InventoryEntry, task: &Task) -> Result<()> {
-    let Some(root) = &inventory.root_ids else {
+fn check_namespaces(root: &TaskKobjIdsEntry, task: &Task) -> Result<()> {
+    let other = namespace::difference(root, &task.ids);
+    if other == 0 {
         return Ok(());
-    };
-    let own = &task.ids;
-    for (name, here, there) in [
-        ("pid", root.pid_ns_id, own.pid_ns_id),
-        ("net", root.net_ns_id, own.net_ns_id),
-        ("ipc", root.ipc_ns_id, own.ipc_ns_id),
-        ("uts", root.uts_ns_id, own.uts_ns_id),
-        ("mnt", root.mnt_ns_id, own.mnt_ns_id),
-        ("user", root.user_ns_id, own.user_ns_id),
-    ] {
-        if there.is_some() && here != there {
-            let cause = format!("it has a {name} namespace of its own, which is not supported yet");
-            return Err(Error::because("restore process", task.pid, cause));
-        }
     }
-    Ok(())
+    let cause = format!(
+        "it has namespaces ({}) that the root of the tree does not have",
+        namespace::names(other)
+    );
+    Err(Error::because("restore process", task.pid, cause))
 }
 
 fn check_mappings(pid: u32, vmas: &[VmaEntry]) -> Result<()> {

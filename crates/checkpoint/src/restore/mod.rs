@@ -4,6 +4,7 @@
 //! runs only when all of it is whole. Until then every process is killed if the engine fails or
 //! dies, and ghosts and other temporary names go with it.
 
+mod container;
 mod files;
 mod load;
 mod memory;
@@ -12,12 +13,37 @@ mod tree;
 
 pub(crate) use load::Task;
 
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::process::Pid;
+use sys::namespace::Kind as NamespaceKind;
+
 use crate::error::{Error, Result};
 use crate::image::{Directory, checksum};
 use crate::network_lock::Held;
 
+/// A place of the host for the tree.
+#[derive(Debug)]
+pub enum Place {
+    /// A path, which the engine looks up once.
+    Path(PathBuf),
+    /// A detached mount (open_tree(2), fsmount(2)).
+    Tree(OwnedFd),
+}
+
+/// A moment at which the caller has something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The root of the tree exists in its new namespaces, empty and stopped: the time to put it into
+    /// groups and to give it network devices.
+    Cloned,
+    /// All is whole; nothing runs yet.
+    Whole,
+}
+
 /// How to restore.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct RestoreOptions {
     /// The root joins the caller's session and group if its own were not dumped.
     pub shell_job: bool,
@@ -27,6 +53,16 @@ pub struct RestoreOptions {
     pub tcp_established: bool,
     /// Established TCP connections come back closed.
     pub tcp_close: bool,
+    /// The root of the tree's mount namespace; needed if that was dumped.
+    pub root: Option<Place>,
+    /// What is mounted where a mount was external, by its key.
+    pub mounts: Vec<(String, Place)>,
+    /// Namespaces to join instead of making them.
+    pub join: Vec<(NamespaceKind, OwnedFd)>,
+    /// Open files that take the place of what was outside, by key.
+    pub inherit: Vec<(String, OwnedFd)>,
+    /// The network namespace is left as it is made.
+    pub empty_network: bool,
     /// For tests: fail at the step with this number.
     pub fail_at: Option<u32>,
 }
@@ -67,6 +103,19 @@ pub(crate) fn read(images: &Directory) -> Result<load::Plan> {
 /// # Errors
 /// The images are damaged, or something that the tree needs is not there or taken.
 pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored> {
+    restore_with(images, options, &mut |_, _| Ok(()))
+}
+
+/// [`restore`], with the caller's part at each [`Stage`]; `hook` gets the root's process id. Its
+/// error is the restore's.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_with(
+    images: &Directory,
+    options: &RestoreOptions,
+    hook: &mut dyn FnMut(Stage, Pid) -> Result<()>,
+) -> Result<Restored> {
     let mut steps = Steps {
         count: 0,
         fail_at: options.fail_at,
@@ -74,13 +123,53 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
     checksum::verify(images)?;
     let plan = load::load(images, options)?;
     steps.step("loaded")?;
+    if plan.namespaces != 0 {
+        return container::restore(images, &plan, options, steps, hook);
+    }
+    let root = tree::create_root(&plan, options, 0)?;
+    let forest = tree::adopt_root(&plan, root)?;
+    hook(Stage::Cloned, root)?;
+    let context = Context {
+        images,
+        plan: &plan,
+        options,
+    };
+    build(&context, forest, &mut steps, &mut || {
+        hook(Stage::Whole, root)
+    })?;
+    Ok(Restored {
+        root: plan.root(),
+        steps: steps.count,
+    })
+}
+
+/// What a restore works from.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    images: &'a Directory,
+    plan: &'a load::Plan,
+    options: &'a RestoreOptions,
+}
+
+/// Makes everything but the root, which stands alone in `forest`.
+fn build(
+    context: &Context<'_>,
+    mut forest: tree::Forest,
+    steps: &mut Steps,
+    whole: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
+    let Context {
+        images,
+        plan,
+        options,
+    } = *context;
     // Dropped, it unlocks: a restore that fails leaves no lock behind.
     let mut lock = Held::of_dump(plan.network_lock, plan.root(), plan.locked.clone());
-    let mut files = files::Files::new(images, &plan)?;
-    let mut forest = tree::spawn(&plan, options)?;
+    let mut files = files::Files::new(images, plan, &options.inherit)?;
+    forest.grow_all(plan)?;
     steps.step("processes")?;
-    tree::join_groups(&plan, &mut forest)?;
-    files.open_all(&plan, &forest)?;
+    tree::join_groups(plan, &mut forest)?;
+    files.open_all(plan, &forest)?;
     steps.step("files")?;
     for (task, stub) in plan.tasks.iter().zip(&mut forest.stubs) {
         memory::rebuild(images, task, stub, &mut files)?;
@@ -94,7 +183,7 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
         task::restore_threads(task, stub)?;
         steps.step("threads")?;
     }
-    tree::end_the_dead(&plan, &forest)?;
+    tree::end_the_dead(plan, &forest)?;
     for (task, stub) in plan.tasks.iter().zip(&forest.stubs) {
         task::restore_process(task, stub, &plan.filters)?;
         steps.step("process")?;
@@ -104,11 +193,8 @@ pub fn restore(images: &Directory, options: &RestoreOptions) -> Result<Restored>
     }
     files.close_halves()?;
     lock.release();
+    whole()?;
     files.finish()?;
     steps.step("ready")?;
-    forest.release(&plan)?;
-    Ok(Restored {
-        root: plan.root(),
-        steps: steps.count,
-    })
+    forest.release(plan)
 }

@@ -193,7 +193,7 @@ fn score(task: &Task) -> Result<()> {
         return Ok(());
     };
     if let Some(score) = tc.oom_score_adj {
-        let path = format!("/proc/{}/oom_score_adj", task.pid);
+        let path = format!("{}/{}/oom_score_adj", crate::procfs::root(), task.pid);
         let current = std::fs::read_to_string(&path).during("read", &path)?;
         if current.trim() != score.to_string() {
             std::fs::write(&path, score.to_string()).during("write", &path)?;

@@ -43,11 +43,16 @@ pub(crate) struct Forest {
     used: Vec<(u64, u64)>,
     spawned: Vec<Pid>,
     released: bool,
+    /// The root, until [`Forest::grow_all`].
+    seed: Option<Injector>,
+    /// The end of the engine ends them: the first process of a pid namespace cannot be killed from
+    /// inside of it.
+    pub(crate) ends_with_engine: bool,
 }
 
 impl Drop for Forest {
     fn drop(&mut self) {
-        if self.released {
+        if self.released || self.ends_with_engine {
             return;
         }
         for pid in &self.spawned {
@@ -59,8 +64,9 @@ impl Drop for Forest {
     }
 }
 
-/// Makes the whole tree.
-pub(crate) fn spawn(plan: &Plan, options: &RestoreOptions) -> Result<Forest> {
+/// Makes the root of the tree, in new namespaces of the kinds in `flags`; it sleeps. Returns its id
+/// where the caller is.
+pub(crate) fn create_root(plan: &Plan, options: &RestoreOptions, flags: u64) -> Result<Pid> {
     let root = &plan.tasks[0];
     check_root(root, options)?;
     let pid = pid_of(root.pid)?;
@@ -69,7 +75,11 @@ pub(crate) fn spawn(plan: &Plan, options: &RestoreOptions) -> Result<Forest> {
     } else {
         0
     };
-    spawn_root(pid, libc::CLONE_FILES as u64 | sibling)?;
+    spawn_root(pid, libc::CLONE_FILES as u64 | sibling | flags)
+}
+
+/// Stops the root and makes it ready for calls.
+pub(crate) fn adopt_root(plan: &Plan, pid: Pid) -> Result<Forest> {
     let mut forest = Forest {
         stubs: Vec::new(),
         helpers: Vec::new(),
@@ -77,6 +87,8 @@ pub(crate) fn spawn(plan: &Plan, options: &RestoreOptions) -> Result<Forest> {
         used: Vec::new(),
         spawned: vec![pid],
         released: false,
+        seed: None,
+        ends_with_engine: plan.namespaces != 0,
     };
     let follow = Options {
         exit_kill: true,
@@ -94,20 +106,18 @@ pub(crate) fn spawn(plan: &Plan, options: &RestoreOptions) -> Result<Forest> {
         .iter()
         .map(|mapping| (mapping.start, mapping.end))
         .collect();
-    let mut made: Vec<Option<Stub>> = plan.tasks.iter().map(|_| None).collect();
-    grow(plan, 0, injector, &mut forest, &mut made)?;
-    forest.stubs = made.into_iter().flatten().collect();
+    forest.seed = Some(injector);
     Ok(forest)
 }
 
 /// A pid that no process has can still be taken as a group or session, by processes that were
 /// killed and whose new parent has not reaped them yet: that passes.
-fn spawn_root(pid: Pid, flags: u64) -> Result<()> {
+fn spawn_root(pid: Pid, flags: u64) -> Result<Pid> {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         match stub_process::spawn(pid, flags) {
-            Ok(_) => return Ok(()),
+            Ok(made) => return Ok(made),
             Err(sys::Errno::EXIST) if std::time::Instant::now() < deadline && !is_alive(pid) => {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
@@ -122,7 +132,8 @@ fn is_alive(pid: Pid) -> bool {
 
 fn check_root(root: &Task, options: &RestoreOptions) -> Result<()> {
     let own = procfs::Stat::of(rustix::process::getpid())?.sid;
-    if root.sid != root.pid && !options.shell_job && root.sid != own {
+    // 0: a session outside of the pid namespace.
+    if ![root.pid, own, 0].contains(&root.sid) && !options.shell_job {
         let cause = "its session was not dumped; say it is a shell job (--shell-job)";
         return Err(Error::because("restore process", root.pid, cause));
     }
@@ -412,6 +423,25 @@ impl Forest {
             parent.call("reap a helper in", libc::SYS_wait4, arguments)?;
             self.spawned.retain(|spawned| *spawned != pid);
         }
+        Ok(())
+    }
+
+    /// The root, as long as it is alone.
+    pub(crate) fn seed(&self) -> Result<&Injector> {
+        let cause = "it has grown already";
+        self.seed
+            .as_ref()
+            .ok_or_else(|| Error::because("restore", "the root", cause))
+    }
+
+    /// Makes all other processes.
+    pub(crate) fn grow_all(&mut self, plan: &Plan) -> Result<()> {
+        let Some(root) = self.seed.take() else {
+            return Ok(());
+        };
+        let mut made: Vec<Option<Stub>> = plan.tasks.iter().map(|_| None).collect();
+        grow(plan, 0, root, self, &mut made)?;
+        self.stubs = made.into_iter().flatten().collect();
         Ok(())
     }
 

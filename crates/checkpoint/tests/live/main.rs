@@ -6,6 +6,7 @@
 )]
 
 mod images;
+mod objects;
 mod process;
 mod program;
 mod refusals;

@@ -81,8 +81,8 @@ pub(crate) struct Init<'a> {
 
 type Step = fn(&mut Init<'_>) -> Result<()>;
 
-/// Everything between the clone and the moment when only `start` is missing.
-const CREATE: &[(&str, Step)] = &[
+/// From the clone to the root file system.
+const ENTER: &[(&str, Step)] = &[
     ("wait for the runtime", wait_for_parent),
     ("time namespace", namespace::enter_time),
     ("become root of the user namespace", namespace::become_root),
@@ -92,6 +92,10 @@ const CREATE: &[(&str, Step)] = &[
     ("", namespace::devices),
     ("hostname", namespace::names),
     ("private /proc", open_proc),
+];
+
+/// The file systems of a mount namespace of the container's own.
+const MOUNT: &[(&str, Step)] = &[
     ("propagation of /", rootfs::stop_propagation),
     ("root file system", rootfs::attach),
     ("", mount::all),
@@ -104,27 +108,19 @@ const CREATE: &[(&str, Step)] = &[
     ("", mount::read_only),
     ("change root", rootfs::change),
     ("root file system", rootfs::finish),
-    ("", start::directory),
-    ("", start::program),
-    ("", security::compile_filter),
 ];
 
 /// The same where the mount namespace is another's or the host's: its file systems are not ours to
 /// change.
-const CREATE_IN_MOUNTS: &[(&str, Step)] = &[
-    ("wait for the runtime", wait_for_parent),
-    ("time namespace", namespace::enter_time),
-    ("become root of the user namespace", namespace::become_root),
-    ("session keyring", start::join_keyring),
-    ("cgroup namespace", namespace::enter_cgroup),
-    ("loopback device", namespace::loopback),
-    ("", namespace::devices),
-    ("hostname", namespace::names),
-    ("private /proc", open_proc),
+const MOUNT_NOTHING: &[(&str, Step)] = &[
     ("root file system", rootfs::open_joined),
     ("terminal", console::open_joined),
     ("hooks", runtime_hooks),
     ("", mask::sysctls),
+];
+
+/// What `create` can find out about the program. After this only `start` is missing.
+const PREPARE: &[(&str, Step)] = &[
     ("", start::directory),
     ("", start::program),
     ("", security::compile_filter),
@@ -133,17 +129,13 @@ const CREATE_IN_MOUNTS: &[(&str, Step)] = &[
 /// What only `start` brings.
 const START: &[(&str, Step)] = &[("hooks", start::hooks)];
 
-/// What a process needs that joins a running container.
+/// What a process needs that joins a running container, before [`PREPARE`].
 const JOIN: &[(&str, Step)] = &[
     ("wait for the runtime", wait_for_parent),
     ("become root of the user namespace", namespace::become_root),
     ("session keyring", start::join_keyring),
     ("root file system", rootfs::open_joined),
     ("terminal", console::open_joined),
-    ("", start::directory),
-    ("", start::program),
-    ("", security::compile_filter),
-    ("close descriptors", start::close_for_join),
 ];
 
 /// Everything that comes last, from privileged to not.
@@ -200,12 +192,12 @@ impl<'a> Init<'a> {
 
 /// Runs the process to its exec. It never returns: what goes wrong is told to whoever waits.
 pub(crate) fn run(mut init: Init<'_>) -> ! {
-    let steps = if init.plan.namespaces.makes(sys::namespace::Kind::Mount) {
-        CREATE
+    let mounts = if init.plan.namespaces.makes(sys::namespace::Kind::Mount) {
+        MOUNT
     } else {
-        CREATE_IN_MOUNTS
+        MOUNT_NOTHING
     };
-    if let Err(error) = walk(steps, &mut init) {
+    if let Err(error) = walk(&[ENTER, mounts, PREPARE], &mut init) {
         fail(&init.socket, &error);
     }
     // From here on the runtime that made us is gone, and `start` is who waits.
@@ -213,7 +205,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         Ok(starter) => starter,
         Err(error) => fail(&init.socket, &error),
     };
-    if let Err(error) = walk(START, &mut init) {
+    if let Err(error) = walk(&[START], &mut init) {
         fail(&starter, &error);
     }
     finish(&mut init, &starter)
@@ -223,7 +215,10 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
 /// that.
 pub(crate) fn join(mut init: Init<'_>, container: i32) -> ! {
     init.joined = Some(container);
-    if let Err(error) = walk(JOIN, &mut init) {
+    let ready = walk(&[JOIN, PREPARE], &mut init).and_then(|()| {
+        start::close_for_join(&mut init).map_err(|error| error.within("close descriptors"))
+    });
+    if let Err(error) = ready {
         fail(&init.socket, &error);
     }
     let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(&init.socket, 3) else {
@@ -234,16 +229,16 @@ pub(crate) fn join(mut init: Init<'_>, container: i32) -> ! {
 
 /// The last steps, and the exec.
 fn finish(init: &mut Init<'_>, socket: &OwnedFd) -> ! {
-    let error = match walk(FINISH, init) {
+    let error = match walk(&[FINISH], init) {
         Ok(()) => start::execute(init),
         Err(error) => error,
     };
     fail(socket, &error)
 }
 
-/// Runs steps in order; the first that fails gives its name to the error.
-fn walk(steps: &[(&str, Step)], init: &mut Init<'_>) -> Result<()> {
-    for (name, step) in steps {
+/// Runs lists of steps in order; the first step that fails gives its name to the error.
+fn walk(lists: &[&[(&str, Step)]], init: &mut Init<'_>) -> Result<()> {
+    for (name, step) in lists.iter().copied().flatten() {
         step(init).map_err(|error| match *name {
             "" => error, // the step names its object itself
             name => error.within(name),

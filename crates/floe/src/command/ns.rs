@@ -55,7 +55,7 @@ fn kinds(texts: &[String]) -> Result<Vec<Kind>> {
 }
 
 /// Runs a program in place of this one.
-fn replace_by(program: &[String]) -> Result<u8> {
+pub(super) fn replace_by(program: &[String]) -> Result<u8> {
     use std::os::unix::process::CommandExt;
     let Some((name, arguments)) = program.split_first() else {
         bail!("no program")
