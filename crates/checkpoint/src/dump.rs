@@ -21,16 +21,17 @@ use crate::image::file::{FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::MemfdInodeEntry;
 use crate::image::namespace::MntEntry;
 use crate::image::tree::{
-    DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, SeccompEntry, StatsEntry,
+    DumpStatsEntry, FsEntry, InventoryEntry, PluginsEntry, PstreeEntry, StatsEntry,
 };
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::inner::{self, Descriptors, Report};
 use crate::namespace::{self, Inodes, Outline};
+use crate::network_lock::{Held, NetworkLock};
 use crate::pages::PageSink;
 use crate::procfs::{Lines, Mapping, Stat};
 use crate::shared_memory::SharedObject;
-use crate::{memory, task};
+use crate::{memory, network_lock, obstacle, seccomp, task};
 
 const IMAGE_VERSION: u32 = 2;
 
@@ -63,6 +64,8 @@ pub struct DumpOptions {
     pub tcp_established: bool,
     /// Established TCP connections are dumped as closed ones.
     pub tcp_close: bool,
+    /// How packets of TCP connections are kept away until they are restored.
+    pub network_lock: NetworkLock,
     /// An unlinked file that takes more bytes on disk than this is an error; `None` = no limit.
     pub ghost_limit: Option<u64>,
     /// Sockets whose peer is outside the tree are allowed.
@@ -70,12 +73,16 @@ pub struct DumpOptions {
     /// The group of the tree (v1's freezer, or v2), by which it is stopped and thawed again; one
     /// that was frozen before stays so unless the tree is ended.
     pub freeze_group: Option<PathBuf>,
+    /// Connections that nobody has accepted yet are dropped.
+    pub skip_in_flight: bool,
     /// What the tree uses that is not part of it.
     pub external: Vec<External>,
     /// The network namespace comes back with nothing in it.
     pub empty_network: bool,
     /// For tests: fail at the step with this number.
     pub fail_at: Option<u32>,
+    /// For tests: look for pages as on a kernel without PAGEMAP_SCAN.
+    pub pagemap_words: bool,
 }
 
 /// What a dump did.
@@ -152,11 +159,15 @@ pub(crate) struct Dump<'a> {
     pub(crate) unix_sockets: Option<HashMap<u32, unix_socket::Info>>,
     /// TCP sockets in repair mode.
     pub(crate) repaired: Vec<OwnedFd>,
+    /// TCP connections by file id, not yet read.
+    pub(crate) connections: Vec<(u32, OwnedFd)>,
+    pub(crate) network_lock: Option<Held>,
     /// Files met in flight, open in the engine so that they can be recognized.
     pub(crate) in_flight: Vec<OwnedFd>,
     /// With device and inode.
     pub(crate) memfds: Vec<((u64, u64), MemfdInodeEntry)>,
     pub(crate) shared_objects: Vec<SharedObject>,
+    pub(crate) filters: seccomp::Filters,
     pub(crate) statistics: DumpStatistics,
     /// Until the tree is stopped.
     freezer: Option<Freezer>,
@@ -173,7 +184,7 @@ pub(crate) struct Dump<'a> {
 }
 
 impl<'a> Dump<'a> {
-    fn new(options: &'a DumpOptions, images: &'a Directory, outline: &Outline) -> Self {
+    pub(crate) fn new(options: &'a DumpOptions, images: &'a Directory, outline: &Outline) -> Self {
         Self {
             options,
             images,
@@ -189,9 +200,12 @@ impl<'a> Dump<'a> {
             stats: Vec::new(),
             unix_sockets: None,
             repaired: Vec::new(),
+            connections: Vec::new(),
+            network_lock: None,
             in_flight: Vec::new(),
             memfds: Vec::new(),
             shared_objects: Vec::new(),
+            filters: seccomp::Filters::default(),
             statistics: DumpStatistics::default(),
             freezer: None,
             frozen_at: None,
@@ -226,6 +240,8 @@ impl<'a> Dump<'a> {
 pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics> {
     let root = Pid::from_raw(options.tree)
         .ok_or_else(|| Error::because("dump", options.tree, "it is no process id"))?;
+    obstacle::look(root)?;
+    images.begin();
     let outline = Outline::of(root)?;
     let freezer = options.freeze_group.as_deref();
     let freezer = freezer.map(Freezer::open).transpose()?;
@@ -319,7 +335,14 @@ fn dump_tree(root: Pid, dump: &mut Dump<'_>) -> Result<FrozenTree> {
     dump.statistics.freezing = started.elapsed();
     dump.frozen_at = Some(Instant::now());
     let result = dump_stopped(&mut tree, dump);
-    if result.is_err() || dump.options.afterwards != Afterwards::Kill {
+    // Dropped, the lock goes; a restore takes off the one that stays.
+    let lock = dump.network_lock.take();
+    if result.is_ok() && dump.options.afterwards == Afterwards::Kill {
+        if let Some(lock) = lock {
+            network_lock::keep(lock);
+        }
+    } else {
+        drop(lock);
         dump.repaired.iter().for_each(tcp::resume);
     }
     if let Err(error) = result {
@@ -355,7 +378,6 @@ fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
         .collect();
     let mut ids = Ids::new();
     let engine = ids.of_engine(&dump.host);
-    dump_seccomp(tree, dump)?;
     namespace::prepare(dump)?;
     let mut root_ids = None;
     for process in &mut tree.processes {
@@ -377,6 +399,7 @@ fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
     dump.images.write("pstree.img", Kind::Pstree, &entries)?;
     write_files(dump)?;
     write_inventory(engine, dump)?;
+    dump.images.save_checksums()?;
     dump.step("all written")
 }
 
@@ -413,6 +436,9 @@ fn dump_process(
             .write(&format!("core-{pid}.img"), Kind::Core, &cores)?;
         return Ok(None);
     }
+    for thread in &process.threads {
+        obstacle::check_thread(pid, thread.tid)?;
+    }
     let mappings = memory::mappings(process)?;
     let task_ids = ids.of_task(pid)?;
     if !task_ids.new_memory {
@@ -422,6 +448,7 @@ fn dump_process(
     let (cores, facts) = task::dump(process)?;
     dump.step("registers")?;
     for (thread, mut core) in process.threads.iter().zip(cores) {
+        dump.filters.dump(thread.tid, &mut core)?;
         core.ids = (thread.tid == pid).then(|| task_ids.entry.clone());
         dump.images
             .write(&format!("core-{}.img", thread.tid), Kind::Core, &[core])?;
@@ -469,19 +496,6 @@ fn dump_directories(pid: Pid, dump: &mut Dump<'_>) -> Result<()> {
         .write(&format!("fs-{pid}.img"), Kind::Fs, &[entry])
 }
 
-fn dump_seccomp(tree: &FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
-    for process in &tree.processes {
-        for thread in &process.threads {
-            if Lines::status(process.pid, thread.tid)?.number("Seccomp") == 2 {
-                let cause = "it has seccomp filters, which are not supported yet";
-                return Err(Error::because("dump thread", thread.tid, cause));
-            }
-        }
-    }
-    dump.images
-        .write("seccomp.img", Kind::Seccomp, &[SeccompEntry::default()])
-}
-
 fn tree_entry(process: &Process, tree: &FrozenTree) -> PstreeEntry {
     let number = |pid: Pid| pid.as_raw_nonzero().get() as u32;
     let root = tree.processes.first().map(|root| root.pid);
@@ -508,7 +522,10 @@ fn tree_entry(process: &Process, tree: &FrozenTree) -> PstreeEntry {
 }
 
 fn write_files(dump: &mut Dump<'_>) -> Result<()> {
+    tcp::dump_connections(dump)?;
+    dump.step("connections")?;
     unix_socket::resolve_peers(dump)?;
+    std::mem::take(&mut dump.filters).save(dump.images)?;
     namespace::number_sockets(dump);
     std::mem::take(&mut dump.queues).save(dump.images)?;
     dump.images
@@ -548,7 +565,10 @@ fn write_inventory(engine: TaskKobjIdsEntry, dump: &Dump<'_>) -> Result<()> {
         ns_per_id: Some(true),
         root_cg_set: Some(1),
         lsmtype: Some(0),
-        network_lock_method: Some(0),
+        network_lock_method: dump
+            .network_lock
+            .as_ref()
+            .map(|lock| lock.method().number()),
         tcp_close: dump.options.tcp_close.then_some(true),
         plugins_entry: Some(PluginsEntry::default()),
         ..InventoryEntry::default()

@@ -84,12 +84,32 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} `{}`: ", self.operation, self.object)?;
+        write!(f, "{} `", self.operation)?;
+        write_line(f, &self.object)?;
+        f.write_str("`: ")?;
         match &self.cause {
             Cause::Errno(errno) => f.write_str(&sys::errno::describe(*errno)),
-            Cause::Text(text) => f.write_str(text),
+            Cause::Text(text) => write_line(f, text),
         }
     }
+}
+
+/// More of a text than this is left out.
+const MAX_TEXT: usize = 500;
+
+/// Names come from images and from programs: they must not break the line or fill the screen.
+fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for letter in text.chars().take(MAX_TEXT) {
+        if letter.is_control() {
+            write!(f, "{}", letter.escape_default())?;
+        } else {
+            write!(f, "{letter}")?;
+        }
+    }
+    if text.chars().nth(MAX_TEXT).is_some() {
+        f.write_str("…")?;
+    }
+    Ok(())
 }
 
 impl std::error::Error for Error {}
@@ -132,5 +152,9 @@ mod tests {
             error.to_string()
         );
         assert_eq!(error.to_string(), "read `core-1.img`: truncated");
+        let error = Error::because("open", "a\n\u{1b}b", "x".repeat(900));
+        let text = error.to_string();
+        assert!(text.starts_with("open `a\\n\\u{1b}b`: xx"), "{text}");
+        assert_eq!(text.chars().filter(|letter| *letter == 'x').count(), 500);
     }
 }

@@ -3,7 +3,8 @@
 use std::fs::File;
 
 use rustix::process::Pid;
-use sys::pagemap::{self, Query};
+use sys::namespace::Kind as NamespaceKind;
+use sys::pagemap::{self, Query, Search};
 
 use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
@@ -11,6 +12,7 @@ use crate::files::{memfd, regular};
 use crate::freeze::Process;
 use crate::image::memory::{MmEntry, PagemapEntry, VmaEntry};
 use crate::image::{Kind, Writer};
+use crate::obstacle;
 use crate::pages::PageSink;
 use crate::procfs::{self, Mapping};
 use crate::shared_memory;
@@ -26,12 +28,20 @@ pub(crate) mod status {
     pub(crate) const FILE_SHARED: u32 = 1 << 7;
     pub(crate) const ANON_SHARED: u32 = 1 << 8;
     pub(crate) const ANON_PRIVATE: u32 = 1 << 9;
+    pub(crate) const SYSV: u32 = 1 << 10;
     pub(crate) const VVAR: u32 = 1 << 12;
     pub(crate) const MEMFD: u32 = 1 << 14;
+    /// Guard pages: an entry of its own after that of the mapping which they lie in.
+    pub(crate) const GUARD: u32 = 1 << 16;
 }
 
 /// Since Linux 6.11; in place of MAP_PRIVATE, but images have both.
 pub(crate) const MAP_DROPPABLE: i32 = 8;
+/// How `/proc` names MAP_ANONYMOUS | MAP_HUGETLB.
+pub(crate) const HUGE_ANONYMOUS: &str = "/anon_hugepage (deleted)";
+const HUGE_PAGE_SHIFT: u32 = 26;
+/// What says in the flags of mmap(2) that pages are huge, and how large.
+pub(crate) const HUGE_FLAGS: u32 = 0x3f << HUGE_PAGE_SHIFT | libc::MAP_HUGETLB as u32;
 const PE_LAZY: u32 = 1 << 1;
 pub(crate) const PE_PRESENT: u32 = 1 << 2;
 pub(crate) const PAGE: u64 = 4096;
@@ -58,16 +68,23 @@ pub(crate) fn dump(
     let pid = process.pid;
     let mut vmas = Vec::new();
     for mapping in mappings {
+        obstacle::check_mapping(pid, mapping)?;
         let vma = classify(pid, mapping, dump).map_err(|error| at_mapping(pid, mapping, &error))?;
         vmas.push(vma);
     }
+    let pages = Pages::open(pid, dump.options.pagemap_words)?;
     let mut sink = dump.page_sink()?;
     let mut writer = Writer::new(&format!("pagemap-{pid}.img"), Kind::Pagemap);
     writer.entry(&crate::image::memory::PagemapHead {
         pages_id: sink.id(),
     });
-    private_pages(pid, &vmas, &mut writer, &mut sink)?;
-    dump.statistics.pages_written += sink.finish()?;
+    for (vma, mapping) in vmas.iter().zip(mappings) {
+        if has_private_pages(vma) {
+            pages.dump_private(vma, mapping, &mut writer, &mut sink)?;
+        }
+    }
+    let vmas = pages.with_guards(vmas)?;
+    dump.statistics.pages_written += sink.finish(dump.images)?;
     writer.save(dump.images)?;
     let stat = &process.stat;
     let exe_file_id = regular::dump_path(pid, "exe", 0, dump)?;
@@ -146,8 +163,16 @@ fn classify(pid: Pid, mapping: &Mapping, dump: &mut Dump<'_>) -> Result<VmaEntry
             vma.flags |= bit as u32;
         }
     }
+    if mapping.has("ht") {
+        vma.flags |= huge_page_flag(mapping.page_size);
+    }
     set_backing(pid, mapping, &mut vma, dump)?;
     Ok(vma)
+}
+
+/// The size of huge pages as mmap(2) and memfd_create(2) take it.
+pub(crate) fn huge_page_flag(bytes: u64) -> u32 {
+    bytes.trailing_zeros() << HUGE_PAGE_SHIFT
 }
 
 /// Says what the mapping's pages come from.
@@ -171,13 +196,22 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
             &mapping.name,
             "device memory cannot be dumped",
         ));
-    } else if mapping.inode == 0 && !mapping.name.starts_with('/') {
+    } else if is_anonymous(mapping) {
         vma.flags |= anonymous;
         vma.pgoff = 0;
         vma.status |= status::ANON_PRIVATE;
         if mapping.name == "[heap]" {
             vma.status |= status::HEAP;
         }
+    } else if mapping.name.starts_with("/SYSV") && mapping.device.0 == 0 {
+        if dump.own_namespaces & NamespaceKind::Ipc.flag() == 0 {
+            let cause =
+                "it is System V shared memory of an ipc namespace that is not dumped with it";
+            return Err(Error::because("map", &mapping.name, cause));
+        }
+        // The inode's number is the segment's.
+        vma.status |= status::SYSV | status::ANON_SHARED;
+        vma.shmid = mapping.inode;
     } else if shared_memory::is_shared_memory(mapping) {
         shared_memory::dump_mapping(pid, mapping, vma, dump)?;
     } else {
@@ -193,7 +227,7 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
             libc::O_RDONLY
         };
         let name = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
-        if memfd::is_memfd(&mapping.name) {
+        if memfd::is_memfd(&mapping.name) && mapping.device.0 == 0 {
             vma.status |= status::MEMFD;
             vma.shmid = u64::from(memfd::dump_mapping(pid, &name, flags as u32, dump)?);
         } else {
@@ -214,48 +248,123 @@ fn has_private_pages(vma: &VmaEntry) -> bool {
     vma.flags & libc::MAP_PRIVATE as u32 != 0 && vma.status & special == 0
 }
 
-fn private_pages(
-    pid: Pid,
-    vmas: &[VmaEntry],
-    writer: &mut Writer,
-    sink: &mut PageSink,
-) -> Result<()> {
-    let path = format!("{}/{pid}/pagemap", crate::procfs::root());
-    let map = File::open(&path).during("open", &path)?;
-    let not = pagemap::IS_FILE | pagemap::IS_PFN_ZERO | pagemap::IS_GUARD;
-    let query = Query {
-        inverted: not,
-        all_of: not,
-        any_of: pagemap::IS_PRESENT | pagemap::IS_SWAPPED,
-        report: pagemap::IS_PRESENT,
-    };
-    for vma in vmas.iter().filter(|vma| has_private_pages(vma)) {
+/// The page table of a process, as it can be read.
+struct Pages {
+    process: Pid,
+    path: String,
+    map: File,
+    search: Search,
+}
+
+impl Pages {
+    fn open(process: Pid, by_words: bool) -> Result<Self> {
+        let path = format!("{}/{process}/pagemap", crate::procfs::root());
+        let map = File::open(&path).during("open", &path)?;
+        let search = if by_words {
+            Search::words()
+        } else {
+            Search::probe()
+        };
+        Ok(Self {
+            process,
+            path,
+            map,
+            search,
+        })
+    }
+
+    fn find(&self, vma: &VmaEntry, query: Query) -> Result<Vec<(u64, u64)>> {
+        let found = self.search.find(&self.map, vma.start, vma.end, query);
+        let found = found.during("read page table of", &self.path)?;
+        Ok(merge(found.iter().map(|region| (region.start, region.end))))
+    }
+
+    /// The pages that belong to nobody else.
+    fn private(&self, vma: &VmaEntry, mapping: &Mapping) -> Result<Vec<(u64, u64)>> {
+        // A word per page of a huge empty mapping takes long.
+        let untouched = mapping.populated == 0 && !mapping.has("ht");
+        if untouched && matches!(self.search, Search::Words(_)) {
+            return Ok(Vec::new());
+        }
+        let not = pagemap::IS_FILE | pagemap::IS_PFN_ZERO | pagemap::IS_GUARD;
+        let query = Query {
+            inverted: not,
+            all_of: not,
+            any_of: pagemap::IS_PRESENT | pagemap::IS_SWAPPED,
+            report: pagemap::IS_PRESENT,
+        };
+        self.find(vma, query)
+    }
+
+    fn dump_private(
+        &self,
+        vma: &VmaEntry,
+        mapping: &Mapping,
+        writer: &mut Writer,
+        sink: &mut PageSink,
+    ) -> Result<()> {
         let vdso = vma.status & status::VDSO != 0;
         // A restore compares the vdso with its own: it is dumped whole.
         let ranges = if vdso {
             vec![(vma.start, vma.end)]
         } else {
-            let regions = pagemap::scan(&map, vma.start, vma.end, query).during("scan", &path)?;
-            merge(regions.iter().map(|region| (region.start, region.end)))
+            self.private(vma, mapping)?
         };
-        let lazy = if vma.flags & libc::MAP_ANONYMOUS as u32 != 0 && !vdso {
+        let never_lazy = (libc::MAP_HUGETLB | libc::MAP_LOCKED) as u32;
+        let anonymous = vma.flags & libc::MAP_ANONYMOUS as u32 != 0;
+        let lazy = if anonymous && !vdso && vma.flags & never_lazy == 0 {
             PE_LAZY
         } else {
             0
         };
         for (start, end) in ranges {
-            let pages = (end - start) / PAGE;
             writer.entry(&PagemapEntry {
                 vaddr: start,
-                nr_pages: Some(pages),
+                nr_pages: Some((end - start) / PAGE),
                 flags: Some(PE_PRESENT | lazy),
                 ..PagemapEntry::default()
             });
             let readable = vma.prot & libc::PROT_READ as u32 != 0;
-            sink.add(pid, start, end - start, readable)?;
+            sink.add(self.process, start, end - start, readable)?;
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Adds the guard pages (MADV_GUARD_INSTALL, since Linux 6.13) after their mappings.
+    fn with_guards(&self, vmas: Vec<VmaEntry>) -> Result<Vec<VmaEntry>> {
+        if self.search == Search::ScanWithoutGuards {
+            return Ok(vmas);
+        }
+        let query = Query {
+            any_of: pagemap::IS_GUARD,
+            report: pagemap::IS_GUARD,
+            ..Query::default()
+        };
+        let mut all = Vec::with_capacity(vmas.len());
+        for vma in vmas {
+            let special = status::VVAR | status::VSYSCALL | status::VDSO;
+            let ranges = if vma.status & special != 0 || matches!(self.search, Search::Words(_)) {
+                Vec::new()
+            } else {
+                self.find(&vma, query)?
+            };
+            all.push(vma);
+            all.extend(ranges.into_iter().map(|(start, end)| VmaEntry {
+                start,
+                end,
+                status: status::GUARD,
+                fd: -1,
+                ..VmaEntry::default()
+            }));
+        }
+        Ok(all)
+    }
+}
+
+/// Whether nothing but the process gives the mapping its content.
+fn is_anonymous(mapping: &Mapping) -> bool {
+    let huge = mapping.has("ht") && mapping.name == HUGE_ANONYMOUS && !mapping.shared;
+    huge || (mapping.inode == 0 && !mapping.name.starts_with('/'))
 }
 
 /// Joins ranges that touch.

@@ -4,14 +4,13 @@
 //! stores them. At a restore the process reads its own pages from the source's file.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use rustix::process::Pid;
 
 use crate::error::{Context, Error, Result};
-use crate::image::Directory;
 use crate::image::memory::{PagemapEntry, PagemapHead};
+use crate::image::{Directory, RawImage};
 use crate::memory::{PAGE, PE_PRESENT};
 
 const BUFFER: usize = 2 << 20;
@@ -21,8 +20,7 @@ const MAX_RANGES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct PageSink {
     id: u32,
-    name: String,
-    file: File,
+    file: RawImage,
     buffer: Vec<u8>,
     waiting: Vec<(u64, usize)>,
     waiting_bytes: usize,
@@ -32,12 +30,10 @@ pub(crate) struct PageSink {
 
 impl PageSink {
     pub(crate) fn create(images: &Directory, id: u32) -> Result<Self> {
-        let name = format!("pages-{id}.img");
-        let file = images.create_raw(&name)?;
+        let file = images.create_raw(&format!("pages-{id}.img"))?;
         let waiting = Vec::with_capacity(MAX_RANGES);
         Ok(Self {
             id,
-            name,
             file,
             buffer: Vec::new(),
             waiting,
@@ -81,7 +77,7 @@ impl PageSink {
     pub(crate) fn add_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         self.flush()?;
         self.written += bytes.len() as u64 / PAGE;
-        self.file.write_all(bytes).during("write image", &self.name)
+        self.file.append(bytes)
     }
 
     /// `/proc/PID/mem` reads what the protection forbids.
@@ -112,9 +108,7 @@ impl PageSink {
             let cause = format!("{got} of {} bytes were readable", self.waiting_bytes);
             return Err(Error::because("read memory of", process, cause));
         }
-        self.file
-            .write_all(target)
-            .during("write image", &self.name)?;
+        self.file.append(target)?;
         self.written += self.waiting_bytes as u64 / PAGE;
         self.waiting.clear();
         self.waiting_bytes = 0;
@@ -122,8 +116,9 @@ impl PageSink {
     }
 
     /// Writes what is left; returns the number of pages in the file.
-    pub(crate) fn finish(mut self) -> Result<u64> {
+    pub(crate) fn finish(mut self, images: &Directory) -> Result<u64> {
         self.flush()?;
+        self.file.finish(images);
         Ok(self.written)
     }
 }

@@ -178,6 +178,10 @@ pub(crate) struct Mapping {
     pub(crate) name: String,
     /// The two-letter words of `VmFlags`.
     pub(crate) flags: Vec<String>,
+    /// Kilobytes in memory or swap, without pages of hugetlb.
+    pub(crate) populated: u64,
+    /// Bytes of a page that faults bring in (`KernelPageSize`); 0: not asked for.
+    pub(crate) page_size: u64,
 }
 
 impl Mapping {
@@ -219,6 +223,13 @@ fn parse_mappings(text: &str) -> Option<Vec<Mapping>> {
             all.push(parse_mapping(line, start, end)?);
         } else if let Some(flags) = line.strip_prefix("VmFlags:") {
             all.last_mut()?.flags = flags.split_whitespace().map(str::to_owned).collect();
+        } else if let Some((key, value)) = line.split_once(':') {
+            let kilobytes = |value: &str| value.trim().trim_end_matches(" kB").parse::<u64>().ok();
+            match key {
+                "Rss" | "Swap" => all.last_mut()?.populated += kilobytes(value)?,
+                "KernelPageSize" => all.last_mut()?.page_size = kilobytes(value)? << 10,
+                _ => {}
+            }
         }
     }
     Some(all)
@@ -250,7 +261,7 @@ fn parse_mapping(line: &str, start: &str, end: &str) -> Option<Mapping> {
         device: (hex(major)? as u32, hex(minor)? as u32),
         inode,
         name: words.next().unwrap_or_default().trim_start().to_owned(),
-        flags: Vec::new(),
+        ..Mapping::default()
     })
 }
 
@@ -348,7 +359,7 @@ mod tests {
     #[test]
     fn mappings_keep_names_with_spaces() {
         let text = "00400000-00452000 r-xp 00001000 08:02 173521      /a b (deleted)\n\
-                    Size:  8 kB\nVmFlags: rd ex mr \n\
+                    Size:  8 kB\nKernelPageSize:        4 kB\nRss:    4 kB\nSwap:   8 kB\nVmFlags: rd ex mr \n\
                     7ffc00000000-7ffc00021000 rw-s 00000000 00:00 0 \n";
         let all = parse_mappings(text).unwrap();
         assert_eq!(
@@ -360,6 +371,7 @@ mod tests {
             ("/a b (deleted)", (8, 2))
         );
         assert!(all[0].has("ex") && !all[0].shared);
+        assert_eq!((all[0].page_size, all[0].populated), (4096, 12));
         assert_eq!(
             (all[1].name.as_str(), all[1].shared, all[1].protection),
             ("", true, 3)

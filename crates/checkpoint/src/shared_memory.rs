@@ -15,14 +15,21 @@ use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
 use crate::image::memory::{PagemapEntry, PagemapHead, VmaEntry};
 use crate::image::{Directory, Kind, Writer};
-use crate::memory::{PAGE, PE_PRESENT, status};
+use crate::memory::{HUGE_ANONYMOUS, PAGE, PE_PRESENT, status};
 use crate::pages::PageSource;
 use crate::procfs::Mapping;
 
-/// Whether the mapping is anonymous shared memory (`/dev/zero (deleted)` on the kernel's own tmpfs).
+/// How `/proc` names anonymous shared memory, a file on the kernel's own tmpfs.
+pub(crate) const NAME: &str = "/dev/zero (deleted)";
+
+/// Whether the mapping is anonymous shared memory.
 pub(crate) fn is_shared_memory(mapping: &Mapping) -> bool {
-    mapping.shared && mapping.name == "/dev/zero (deleted)" && mapping.device.0 == 0
+    let huge = mapping.has("ht") && mapping.name == HUGE_ANONYMOUS;
+    mapping.shared && (mapping.name == NAME || huge) && mapping.device.0 == 0
 }
+
+/// Above all ids of System V shared memory, whose images have names of the same form.
+const FIRST_ID: u64 = 1 << 31;
 
 /// A shared object that was seen in a mapping.
 #[derive(Debug)]
@@ -60,7 +67,7 @@ pub(crate) fn dump_object(file: &File, dump: &mut Dump<'_>) -> Result<u64> {
     if let Some(object) = dump.shared_objects.iter().find(same) {
         return Ok(object.id);
     }
-    let id = dump.shared_objects.len() as u64 + 1;
+    let id = FIRST_ID + dump.shared_objects.len() as u64;
     dump.shared_objects.push(SharedObject { device, inode, id });
     write_content(file, about.len(), &format!("pagemap-shmem-{id}.img"), dump)?;
     Ok(id)
@@ -98,7 +105,7 @@ fn write_content(file: &File, size: u64, name: &str, dump: &mut Dump<'_>) -> Res
             at += bytes.len() as u64;
         }
     }
-    dump.statistics.shared_pages_written += sink.finish()?;
+    dump.statistics.shared_pages_written += sink.finish(dump.images)?;
     writer.save(dump.images)
 }
 
@@ -120,39 +127,33 @@ pub(crate) fn data_ranges(file: &File, size: u64) -> Result<Vec<(u64, u64)>> {
     Ok(ranges)
 }
 
-/// Makes the shared object `id` of at least `size` bytes, with its content.
-pub(crate) fn restore(images: &Directory, id: u64, size: u64) -> Result<OwnedFd> {
-    let fd = sys::shared_memory::create(size).during("create shared memory", id)?;
-    fill(images, id, &fd)?;
+/// Makes the shared object `id` of at least `size` bytes, with its content; `huge` as in
+/// [`sys::shared_memory::create`].
+pub(crate) fn restore(images: &Directory, id: u64, size: u64, huge: i32) -> Result<OwnedFd> {
+    let fd = sys::shared_memory::create(size, huge).during("create shared memory", id)?;
+    fill(images, id, &fd, size)?;
     Ok(fd)
 }
 
-/// Copies the pages of shared object `id` into `target`.
-pub(crate) fn fill(images: &Directory, id: u64, target: &OwnedFd) -> Result<()> {
+/// Copies the pages of shared object `id` into `target`, which has `size` bytes.
+pub(crate) fn fill(images: &Directory, id: u64, target: &OwnedFd, size: u64) -> Result<()> {
     let Some(source) = PageSource::open(images, &format!("shmem-{id}"))? else {
         return Ok(());
     };
-    for run in &source.runs {
-        let (mut from, mut to) = (run.offset, run.address);
-        let mut left = run.length;
-        while left > 0 {
-            let mut bytes = vec![0; left.min(1 << 20) as usize];
-            source
-                .file
-                .read_exact_at(&mut bytes, from)
-                .during("read pages of shared memory", id)?;
-            let put = rustix::io::pwrite(target, &bytes, to).during("fill shared memory", id)?;
-            if put == 0 {
-                return Err(Error::because(
-                    "fill shared memory",
-                    id,
-                    "it takes no more bytes",
-                ));
-            }
-            from += put as u64;
-            to += put as u64;
-            left -= put as u64;
-        }
+    let size = size.next_multiple_of(PAGE);
+    if source
+        .runs
+        .iter()
+        .any(|run| run.address + run.length > size)
+    {
+        let name = format!("pagemap-shmem-{id}.img");
+        return Err(Error::because("read image", name, "a page lies outside"));
     }
-    Ok(())
+    let copied = sys::shared_memory::fill(target, size, |memory| {
+        source.runs.iter().try_for_each(|run| {
+            let bytes = &mut memory[run.address as usize..][..run.length as usize];
+            source.file.read_exact_at(bytes, run.offset)
+        })
+    });
+    copied.during("fill shared memory", id)
 }

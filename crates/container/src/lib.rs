@@ -24,6 +24,7 @@ mod prepare;
 mod protocol;
 mod query;
 mod record;
+mod resctrl;
 mod restore;
 pub mod seccomp;
 pub mod spec;

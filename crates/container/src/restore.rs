@@ -48,7 +48,7 @@ pub fn restore(mut request: Restore<'_>) -> Result<Created> {
     let mut groups = Groups::place(&plan, &layout)?;
     create::refuse_inhabited(groups.outer())?;
     let directory = Directory::create(request.create.root, &plan.id)?;
-    let record = create::first_record(&plan, groups.outer());
+    let record = create::first_record(&plan, &groups);
     let console = request.create.console.take();
     let made = directory
         .store(&record)
@@ -85,6 +85,7 @@ pub fn restore(mut request: Restore<'_>) -> Result<Created> {
             let adopted_cgroups = groups.outer().adopted();
             let record = Record {
                 adopted_cgroups,
+                resctrl: groups.resctrl(),
                 ..record
             };
             Err(create::undo(&record, directory, &error))
@@ -171,6 +172,7 @@ impl Restoration<'_, '_> {
     fn whole(&mut self, pid: Pid) -> Result<()> {
         let record = Record {
             cgroup_paths: self.groups.outer().paths(),
+            resctrl: self.groups.resctrl(),
             ..self.record.clone()
         };
         let pid_file = self.request.create.pid_file.as_deref();

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::image::Directory;
-use checkpoint::{Afterwards, DumpOptions, Place, RestoreOptions};
+use checkpoint::{Afterwards, DumpOptions, NetworkLock, Place, RestoreOptions};
 use log::Log;
 use options::Options;
 use rustix::process::{Pid, WaitOptions};
@@ -87,9 +87,11 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             external_unix_sockets: options.has("ext-unix-sk"),
             tcp_close: options.has("tcp-close"),
             freeze_group: options.value("freeze-cgroup").map(PathBuf::from),
+            network_lock: network_lock(options)?,
+            skip_in_flight: options.has("skip-in-flight"),
             external: outside::external(options)?,
             empty_network: outside::empty_network(options),
-            fail_at: None,
+            ..DumpOptions::default()
         },
     )?;
     log.line(&format!(
@@ -97,6 +99,16 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
         statistics.pages_written, statistics.frozen
     ));
     Ok(())
+}
+
+fn network_lock(options: &Options) -> Result<NetworkLock> {
+    Ok(match options.value("network-lock") {
+        None => NetworkLock::Auto,
+        Some("nftables") => NetworkLock::Nftables,
+        Some("iptables") => NetworkLock::Iptables,
+        Some("skip") => NetworkLock::Skip,
+        Some(other) => bail!("read options: `{other}`: not nftables, iptables or skip"),
+    })
 }
 
 /// Bytes, with a suffix K, M or G; criu's default is a mebibyte.
@@ -166,12 +178,20 @@ fn wait(root: i32) -> Result<ExitCode> {
 }
 
 fn check(options: &Options) -> Result<ExitCode> {
-    const HERE: [&str; 9] = [
+    const HERE: [&str; 17] = [
         "fdinfo_lock",
         "get_rseq_conf",
+        "has_ipt_legacy",
         "ipv6_freebind",
         "kcmp_epoll",
+        "loginuid",
+        "memfd_hugetlb",
         "mnt_id",
+        "network_lock_nftables",
+        "ns_pid",
+        "pagemap_scan_guard_pages",
+        "seccomp_filters",
+        "seccomp_suspend",
         "sk_unix_file",
         "sockopt_buf_lock",
         "tcp_half_closed",

@@ -181,8 +181,18 @@ const FLAGS: &[Flag] = &[
         Takes::Value,
         "group of the tree, by which it is stopped",
     ),
-    flag("network-lock", None, Takes::Value, "ignored"),
-    flag("skip-in-flight", None, Takes::Nothing, "ignored"),
+    flag(
+        "network-lock",
+        None,
+        Takes::Value,
+        "keep packets away with nftables, iptables or not at all (skip)",
+    ),
+    flag(
+        "skip-in-flight",
+        None,
+        Takes::Nothing,
+        "drop connections that nobody has accepted",
+    ),
     flag(
         "tcp-close",
         None,

@@ -4,6 +4,7 @@
 //! A crate of its own because two executables share it. Formats are plain lines, so that the
 //! monitor, of which one exists per running container, needs no parser of size.
 
+pub mod account;
 pub mod clock;
 pub mod events;
 pub mod files;

@@ -18,6 +18,8 @@ pub const NT_X86_XSTATE: u32 = 0x202;
 
 const PTRACE_GETSIGMASK: u32 = 0x420a;
 const PTRACE_SETSIGMASK: u32 = 0x420b;
+const PTRACE_SECCOMP_GET_FILTER: u32 = 0x420c;
+const PTRACE_SECCOMP_GET_METADATA: u32 = 0x420d;
 const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
 const PTRACE_PEEKSIGINFO_SHARED: u32 = 1;
 
@@ -295,6 +297,38 @@ pub fn rseq_configuration(task: Pid) -> Result<RseqConfiguration> {
         std::ptr::from_mut(&mut configuration) as usize,
     )?;
     Ok(configuration)
+}
+
+/// The thread's seccomp filter number `index`, oldest first, as the bytes of its instructions;
+/// `None`: it has no more (since Linux 4.4).
+///
+/// # Errors
+/// EACCES: no CAP_SYS_ADMIN, or the caller is filtered itself. EMEDIUMTYPE: it is no classic filter.
+pub fn seccomp_filter(task: Pid, index: usize) -> Result<Option<Vec<u8>>> {
+    let count = match request(PTRACE_SECCOMP_GET_FILTER, task, index, 0) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other? as usize,
+    };
+    let mut program = vec![0_u8; count * 8];
+    let pointer = program.as_mut_ptr() as usize;
+    request(PTRACE_SECCOMP_GET_FILTER, task, index, pointer)?;
+    Ok(Some(program))
+}
+
+/// The `SECCOMP_FILTER_FLAG_*` that filter number `index` was loaded with (since Linux 4.16).
+///
+/// # Errors
+/// As [`seccomp_filter`]; ENOENT: no such filter.
+pub fn seccomp_flags(task: Pid, index: usize) -> Result<u64> {
+    let mut metadata = [index as u64, 0];
+    let pointer = metadata.as_mut_ptr() as usize;
+    request(
+        PTRACE_SECCOMP_GET_METADATA,
+        task,
+        size_of_val(&metadata),
+        pointer,
+    )?;
+    Ok(metadata[1])
 }
 
 /// Waits until `task` (a thread or a process) stops or ends.

@@ -1,5 +1,6 @@
 //! Sockets of IPv4 and IPv6: UDP, raw, ping, and TCP that is not connected ([`super::tcp`] is).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use super::{Descriptor, new_entry, owner, socket, tcp};
@@ -96,6 +97,7 @@ pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
     if is_tcp {
         tcp::dump(file, &mut entry, dump)?;
     } else {
+        check_cork(file, &entry)?;
         entry.shutdown = datagram_shutdown(&entry)?;
     }
     if entry.dst_addr.is_empty() {
@@ -104,6 +106,19 @@ pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
     let mut file = new_entry(FdTypes::Inetsk, descriptor.id);
     file.isk = Some(entry);
     Ok(file)
+}
+
+/// What a corked socket has gathered cannot be read out.
+fn check_cork(file: &OwnedFd, entry: &InetSkEntry) -> Result<()> {
+    const UDP_CORK: i32 = 1;
+    let udp = [libc::IPPROTO_UDP, libc::IPPROTO_UDPLITE].contains(&(entry.proto as i32));
+    let level = libc::IPPROTO_UDP;
+    if udp && sys::socket::int_option(file, level, UDP_CORK).is_ok_and(|corked| corked != 0) {
+        let object = format!("UDP socket of port {}", entry.src_port);
+        let cause = "it is corked (UDP_CORK); let it send what it gathers first";
+        return Err(Error::because("dump", object, cause));
+    }
+    Ok(())
 }
 
 fn v6only(file: &OwnedFd, family: u32) -> Option<bool> {
@@ -260,19 +275,20 @@ pub(crate) fn create(entry: &InetSkEntry) -> Result<OwnedFd> {
     {
         set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, i32::from(only))?;
     }
-    let v6 = entry.family == libc::AF_INET6 as u32;
-    if entry
-        .ip_opts
-        .as_ref()
-        .is_some_and(|options| options.freebind == Some(true))
-    {
-        if v6 {
-            set(libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
-        } else {
-            set(libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
-        }
-    }
+    // It may have been set at the bind and not any more.
+    set_freebind(&fd, entry, true)?;
     Ok(fd)
+}
+
+/// One bit of the socket, whatever its family.
+fn set_freebind(fd: &OwnedFd, entry: &InetSkEntry, on: bool) -> Result<()> {
+    let (level, name) = if entry.family == libc::AF_INET6 as u32 {
+        (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_FREEBIND)
+    };
+    sys::socket::set_int_option(fd, level, name, i32::from(on))
+        .during("set free binding of socket", entry.id)
 }
 
 /// Makes any socket but a connected TCP one.
@@ -316,6 +332,8 @@ pub(crate) fn restore_options(fd: &OwnedFd, entry: &InetSkEntry) -> Result<()> {
         sys::socket::set_int_option(fd, level, name, value).during("set option of socket", entry.id)
     };
     let (ip, ipv6) = (libc::IPPROTO_IP, libc::IPPROTO_IPV6);
+    let free = entry.ip_opts.as_ref().and_then(|options| options.freebind);
+    set_freebind(fd, entry, free == Some(true))?;
     if let Some(options) = &entry.ip_opts {
         if options.pktinfo == Some(true) {
             set((ip, libc::IP_PKTINFO), (ipv6, libc::IPV6_RECVPKTINFO), 1)?;
@@ -395,6 +413,21 @@ pub(crate) fn close(entry: &mut InetSkEntry) {
         // Reads see the end, writes a broken pipe.
         entry.shutdown = Some(SkShutdown::Both as i32);
     }
+}
+
+/// The address that words of an image stand for; IPv4 inside IPv6 is IPv4 on the wire.
+pub(crate) fn ip_address(words: &[u32]) -> Option<IpAddr> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    if let Ok(four) = <[u8; 4]>::try_from(bytes.as_slice()) {
+        return Some(Ipv4Addr::from(four).into());
+    }
+    let sixteen = <[u8; 16]>::try_from(bytes.as_slice()).ok()?;
+    Some(IpAddr::V6(Ipv6Addr::from(sixteen)).to_canonical())
+}
+
+/// Whether it waits for connections.
+pub(crate) fn is_listening(entry: &InetSkEntry) -> bool {
+    entry.proto == libc::IPPROTO_TCP as u32 && entry.state == LISTEN
 }
 
 /// Whether it needs repair mode: a TCP socket with a connection.

@@ -16,10 +16,19 @@ use crate::image::memory::{MemfdFileEntry, MemfdInodeEntry};
 use crate::shared_memory;
 
 const PREFIX: &str = "/memfd:";
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+const MFD_HUGETLB: u32 = 4;
+const HUGE_SIZE: u32 = 0x3f << 26;
 
-/// Whether a link or a mapping's name is that of a memfd.
+/// Whether a link or a mapping's name is that of a memfd, or of anonymous shared memory that was
+/// opened through `/proc/PID/map_files`.
 pub(crate) fn is_memfd(link: &str) -> bool {
-    link.starts_with(PREFIX)
+    link.starts_with(PREFIX) || link == shared_memory::NAME
+}
+
+/// Whether it is no memfd at all, but shared memory that is mapped as well.
+pub(crate) fn is_shared_memory(inode: &MemfdInodeEntry) -> bool {
+    inode.name == shared_memory::NAME
 }
 
 pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
@@ -72,18 +81,15 @@ fn dump_inode(file: &OwnedFd, link: &str, dump: &mut Dump<'_>) -> Result<u32> {
     }
     let inode_id = dump.memfds.len() as u64 + 1;
     let seals = rustix::fs::fcntl_get_seals(file).map_or(0, |seals| seals.bits());
-    if stat.st_blksize > 4096 {
-        return Err(Error::because(
-            "dump memfd",
-            link,
-            "huge pages are not supported yet",
-        ));
-    }
+    let about = rustix::fs::fstatfs(file).during("stat the file system of", link)?;
+    // Pages of other memfds may be huge as well, but nobody sees that.
+    let hugetlb_flag = (about.f_type as u64 == HUGETLBFS_MAGIC)
+        .then(|| MFD_HUGETLB | crate::memory::huge_page_flag(about.f_bsize as u64));
     let shmid = shared_memory::dump_object(&regular::content(file)?, dump)?;
-    let name = link
-        .trim_start_matches(PREFIX)
-        .trim_end_matches(" (deleted)")
-        .to_owned();
+    let name = match link.strip_prefix(PREFIX) {
+        Some(name) => name.trim_end_matches(" (deleted)").to_owned(),
+        None => link.to_owned(),
+    };
     let entry = MemfdInodeEntry {
         name,
         uid: stat.st_uid,
@@ -92,7 +98,7 @@ fn dump_inode(file: &OwnedFd, link: &str, dump: &mut Dump<'_>) -> Result<u32> {
         shmid: shmid as u32,
         seals,
         inode_id,
-        hugetlb_flag: None,
+        hugetlb_flag,
         mode: Some(stat.st_mode),
     };
     dump.memfds.push(((stat.st_dev, stat.st_ino), entry));
@@ -114,6 +120,15 @@ pub(crate) struct Memfds {
 }
 
 impl Memfds {
+    /// Says that this object, made elsewhere, stands behind inode `inode_id`.
+    pub(crate) fn adopt(&mut self, inode_id: u64, fd: OwnedFd) {
+        self.made.entry(inode_id).or_insert(Memfd {
+            fd,
+            seals: 0,
+            given: true,
+        });
+    }
+
     /// A description of a memfd.
     pub(crate) fn open(
         &mut self,
@@ -168,12 +183,14 @@ impl Memfds {
 }
 
 fn create(images: &Directory, inode: &MemfdInodeEntry) -> Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    if let Some(huge) = inode.hugetlb_flag {
+        flags |= MemfdFlags::HUGETLB | MemfdFlags::from_bits_retain(huge & HUGE_SIZE);
+    }
     let name = &inode.name;
     let fd = rustix::fs::memfd_create(name.as_str(), flags).during("create memfd", name)?;
     rustix::fs::ftruncate(&fd, inode.size).during("set the size of memfd", name)?;
-    shared_memory::fill(images, u64::from(inode.shmid), &fd)?;
-    rustix::fs::ftruncate(&fd, inode.size).during("set the size of memfd", name)?;
+    shared_memory::fill(images, u64::from(inode.shmid), &fd, inode.size)?;
     let (user, group) = (
         rustix::fs::Uid::from_raw(inode.uid),
         rustix::fs::Gid::from_raw(inode.gid),

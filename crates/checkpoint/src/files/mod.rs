@@ -5,10 +5,12 @@
 
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
+pub(crate) mod fanotify;
 pub(crate) mod ghost;
 pub(crate) mod inet_socket;
 pub(crate) mod inotify;
 pub(crate) mod memfd;
+pub(crate) mod namespace;
 pub(crate) mod netlink_socket;
 pub(crate) mod owner;
 pub(crate) mod pidfd;
@@ -83,9 +85,13 @@ impl Descriptor {
 
     /// For messages.
     pub(crate) fn object(&self) -> String {
+        let comm = procfs::read(self.process, "comm").unwrap_or_default();
         format!(
-            "descriptor {} of process {} ({})",
-            self.number, self.process, self.link
+            "descriptor {} of process {} ({}): {}",
+            self.number,
+            self.process,
+            comm.trim(),
+            self.link
         )
     }
 
@@ -122,7 +128,7 @@ impl FileTable {
         for (id, process, number) in candidates.into_iter().flatten() {
             let kind = sys::kcmp::Kind::File(*number, descriptor.number);
             let order = sys::kcmp::compare(*process, descriptor.process, kind)
-                .during("compare", descriptor.object())?;
+                .map_err(|errno| Error::kernel("compare", descriptor.object(), errno))?;
             if order.is_eq() {
                 return Ok(Some(*id));
             }
@@ -197,6 +203,7 @@ pub(crate) fn set_status_flags(file: &OwnedFd, flags: u32) -> Result<()> {
 }
 
 fn dump_new(descriptor: &mut Descriptor, dump: &mut Dump<'_>) -> Result<u32> {
+    crate::obstacle::check_descriptor(descriptor)?;
     descriptor.id = dump.files.new_id();
     let entry = describe(descriptor, dump).map_err(|error| {
         let cause = error.to_string();
@@ -218,7 +225,8 @@ fn describe(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     let link = &descriptor.link;
     match FileType::from_raw_mode(descriptor.stat.st_mode) {
         FileType::RegularFile if memfd::is_memfd(link) => memfd::dump(descriptor, dump),
-        _ if descriptor.anonymous_kind().is_some() => describe_anonymous(descriptor),
+        FileType::RegularFile if namespace::kind(link).is_some() => namespace::dump(descriptor),
+        _ if descriptor.anonymous_kind().is_some() => describe_anonymous(descriptor, dump),
         FileType::CharacterDevice
             if tty::is_terminal(descriptor.stat.st_rdev)
                 && descriptor.flags & libc::O_PATH as u32 == 0 =>
@@ -259,13 +267,14 @@ fn describe_socket(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
     }
 }
 
-fn describe_anonymous(descriptor: &Descriptor) -> Result<FileEntry> {
+fn describe_anonymous(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileEntry> {
     match descriptor.anonymous_kind() {
         Some("eventfd") => Ok(eventfd::dump(descriptor)),
         Some("timerfd") => Ok(timerfd::dump(descriptor)),
         Some("signalfd") => Ok(signalfd::dump(descriptor)),
         Some("eventpoll") => epoll::dump(descriptor),
-        Some("inotify") => inotify::dump(descriptor),
+        Some("inotify") => inotify::dump(descriptor, dump),
+        Some("fanotify") => fanotify::dump(descriptor, dump),
         Some("pidfd") => Ok(pidfd::dump(descriptor)),
         _ => {
             let cause = "this kind of kernel object cannot be dumped";

@@ -90,6 +90,26 @@ pub(crate) fn dump_path(pid: Pid, name: &str, flags: u32, dump: &mut Dump<'_>) -
     Ok(id)
 }
 
+/// Dumps a file without a name that is only watched; returns the name that it had.
+pub(crate) fn dump_watched(
+    id: u32,
+    file: &OwnedFd,
+    name: String,
+    dump: &mut Dump<'_>,
+) -> Result<String> {
+    let mut reg = RegFileEntry {
+        id,
+        name,
+        ..RegFileEntry::default()
+    };
+    ghost::dump_if_unlinked(file, &mut reg, dump)?;
+    let name = reg.name.clone();
+    let mut entry = new_entry(FdTypes::Reg, id);
+    entry.reg = Some(reg);
+    dump.files.entries.push(entry);
+    Ok(name)
+}
+
 /// Opens the file of an image with its flags and position.
 pub(crate) fn restore(reg: &RegFileEntry, path: &str) -> Result<OwnedFd> {
     let fd = open(path, reg, reg.flags)?;

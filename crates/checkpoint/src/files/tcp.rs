@@ -12,6 +12,7 @@ use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
 use crate::image::socket::{InetSkEntry, TcpOptsEntry, TcpStreamEntry};
 use crate::image::{Directory, Kind, Writer};
+use crate::network_lock::{Ends, Held, MARK, NetworkLock};
 
 const LEVEL: i32 = libc::IPPROTO_TCP;
 const TCP_REPAIR: i32 = 19;
@@ -20,6 +21,7 @@ const TCP_QUEUE_SEQ: i32 = 21;
 const TCP_REPAIR_OPTIONS: i32 = 22;
 const TCP_TIMESTAMP: i32 = 24;
 const TCP_REPAIR_WINDOW: i32 = 29;
+const TCP_ULP: i32 = 31;
 const NO_QUEUE: i32 = 0;
 const RECEIVE_QUEUE: i32 = 1;
 const SEND_QUEUE: i32 = 2;
@@ -56,25 +58,28 @@ fn ask(socket: &OwnedFd, request: libc::c_ulong) -> Result<u32> {
         .during("ask", "TCP socket")
 }
 
-/// Fills in the state, and dumps the connection if there is one.
+/// Fills in the state; [`dump_connections`] does the rest.
 pub(crate) fn dump(socket: &OwnedFd, entry: &mut InetSkEntry, dump: &mut Dump<'_>) -> Result<()> {
-    let mut info = [0_u8; 64];
-    sys::socket::option(socket, LEVEL, libc::TCP_INFO, &mut info).during("ask", "TCP socket")?;
+    let info = information(socket)?;
     entry.state = u32::from(info[0]);
     if entry.state == LISTEN {
         // tcpi_sacked
         entry.backlog = u32::from_ne_bytes([info[28], info[29], info[30], info[31]]);
     }
     entry.tcp_opts = Some(options(socket)?);
+    let about = |cause: String| {
+        let object = format!("TCP socket of port {}", entry.src_port);
+        Error::because("dump", object, cause)
+    };
+    let mut protocol = [0; 16];
+    if sys::socket::option(socket, LEVEL, TCP_ULP, &mut protocol).is_ok_and(|length| length > 0) {
+        let name = String::from_utf8_lossy(&protocol);
+        let name = name.trim_end_matches('\0');
+        return Err(about(format!("the kernel runs `{name}` on it")));
+    }
     match entry.state {
         LISTEN | CLOSED => return Ok(()),
-        SYN_RECV | TIME_WAIT => {
-            return Err(Error::because(
-                "dump",
-                "TCP socket",
-                format!("it is in state {}", entry.state),
-            ));
-        }
+        SYN_RECV | TIME_WAIT => return Err(about(format!("it is in state {}", entry.state))),
         _ => {}
     }
     if dump.options.tcp_close {
@@ -83,19 +88,59 @@ pub(crate) fn dump(socket: &OwnedFd, entry: &mut InetSkEntry, dump: &mut Dump<'_
     }
     if !dump.options.tcp_established {
         let cause = "it is connected; allow that (--tcp-established), or close the connection";
-        return Err(Error::because(
-            "dump",
-            format!("TCP socket of port {}", entry.src_port),
-            cause,
-        ));
+        return Err(about(cause.to_owned()));
     }
     if entry.state == SYN_SENT {
         entry.state = CLOSED;
         return Ok(());
     }
-    set(socket, TCP_REPAIR, 1)?;
-    dump.repaired.push(super::duplicate(socket, "TCP socket")?);
-    dump_stream(socket, entry.ino, &info, dump.images)
+    let socket = super::duplicate(socket, "TCP socket")?;
+    dump.connections.push((entry.id, socket));
+    Ok(())
+}
+
+fn information(socket: &OwnedFd) -> Result<[u8; 64]> {
+    let mut info = [0_u8; 64];
+    sys::socket::option(socket, LEVEL, libc::TCP_INFO, &mut info).during("ask", "TCP socket")?;
+    Ok(info)
+}
+
+/// Locks all connections that were met, then reads them: what arrives in between would be
+/// acknowledged and lost.
+pub(crate) fn dump_connections(dump: &mut Dump<'_>) -> Result<()> {
+    let connections = std::mem::take(&mut dump.connections);
+    let ids: Vec<u32> = connections.iter().map(|(id, _)| *id).collect();
+    let entries = dump.files.entries.iter();
+    let ends = entries
+        .filter(|entry| ids.contains(&entry.id))
+        .filter_map(|entry| Ends::of(entry.isk.as_ref()?))
+        .collect();
+    // From inside a container the programs that lock are not to be had.
+    let method = if dump.own_namespaces == 0 {
+        dump.options.network_lock
+    } else {
+        NetworkLock::Skip
+    };
+    let lock = Held::lock(method, dump.options.tree, ends)?;
+    dump.network_lock = Some(lock);
+    for (id, socket) in connections {
+        let info = information(&socket)?;
+        let entries = dump.files.entries.iter_mut();
+        let mut entries = entries.filter(|entry| entry.id == id);
+        let Some(entry) = entries.find_map(|entry| entry.isk.as_mut()) else {
+            continue;
+        };
+        // It may have gone on since it was met.
+        entry.state = u32::from(info[0]);
+        if entry.state == CLOSED {
+            continue;
+        }
+        let inode = entry.ino;
+        set(&socket, TCP_REPAIR, 1)?;
+        dump.repaired.push(super::duplicate(&socket, "TCP socket")?);
+        dump_stream(&socket, inode, &info, dump.images)?;
+    }
+    Ok(())
 }
 
 /// Leaves repair mode after a dump whose tree runs on.
@@ -422,6 +467,8 @@ impl Peer<'_> {
         let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
         let raw = sys::socket::create(family, libc::SOCK_RAW, libc::IPPROTO_RAW)
             .during("create", "raw socket")?;
+        sys::socket::set_int_option(&raw, libc::SOL_SOCKET, libc::SO_MARK, MARK as i32)
+            .during("mark", "raw socket")?;
         let words: Vec<u32> = to
             .chunks_exact(4)
             .map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))

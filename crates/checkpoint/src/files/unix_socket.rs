@@ -18,6 +18,9 @@ use crate::image::file::{FdTypes, FileEntry};
 use crate::image::socket::{FilePermsEntry, UnixSkEntry};
 
 const LISTEN: u32 = 10;
+const SIOCOUTQ: libc::c_ulong = 0x5411;
+/// In `uflags`: a socket outside the tree, which is there at the restore or not.
+const EXTERNAL: u32 = 1;
 
 /// What sock_diag says of one socket.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +35,8 @@ pub(crate) struct Info {
     waiting: Vec<u32>,
     backlog: u32,
     shutdown: u32,
+    /// Bytes that the other end has not read.
+    sent: u32,
 }
 
 /// Asks for all unix sockets of the network namespace, by inode.
@@ -97,10 +102,14 @@ pub(crate) fn dump(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
         .unix_sockets
         .as_ref()
         .and_then(|sockets| sockets.get(&inode));
-    let Some(info) = known.cloned() else {
+    let Some(mut info) = known.cloned() else {
         let cause = "sock_diag does not know it: is it of another network namespace?";
         return Err(Error::because("dump unix socket", &descriptor.link, cause));
     };
+    info.sent = sys::socket::int_request(&descriptor.file, SIOCOUTQ).unwrap_or(0) as u32;
+    if let Some(sockets) = &mut dump.unix_sockets {
+        sockets.insert(inode, info.clone());
+    }
     let mut entry = UnixSkEntry {
         id: descriptor.id,
         ino: inode,
@@ -189,15 +198,16 @@ pub(crate) fn resolve_peers(dump: &mut Dump<'_>) -> Result<()> {
     let dumped: HashSet<u32> = sockets.clone().map(|socket| socket.ino).collect();
     let mut accepting = HashMap::new();
     for listener in sockets.filter(|socket| socket.state == LISTEN) {
-        for waiting in known
-            .get(&listener.ino)
-            .into_iter()
-            .flat_map(|info| &info.waiting)
-        {
+        let info = known.get(&listener.ino);
+        for waiting in info.into_iter().flat_map(|info| &info.waiting) {
+            if !dump.options.skip_in_flight {
+                check_waiting(listener, known.get(waiting), dumped.contains(waiting))?;
+            }
             // The icon's number is that of the client.
             accepting.insert(*waiting, listener.ino);
         }
     }
+    let mut outside = Vec::new();
     for entry in dump
         .files
         .entries
@@ -206,7 +216,11 @@ pub(crate) fn resolve_peers(dump: &mut Dump<'_>) -> Result<()> {
     {
         // The other end of a connection that waits has no inode yet.
         if let Some(listener) = accepting.get(&entry.ino) {
-            entry.peer = *listener;
+            entry.peer = if dump.options.skip_in_flight {
+                0
+            } else {
+                *listener
+            };
             continue;
         }
         if entry.peer == 0 || dumped.contains(&entry.peer) {
@@ -218,17 +232,49 @@ pub(crate) fn resolve_peers(dump: &mut Dump<'_>) -> Result<()> {
         };
         let reachable = entry.r#type == libc::SOCK_DGRAM as u32 && !peer.name.is_empty();
         if !(dump.options.external_unix_sockets && reachable) {
-            let object = format!(
-                "unix socket {} {}",
-                entry.ino,
-                text_of(&entry.name).replace('\0', "@")
-            );
+            let object = format!("unix socket {} {}", entry.ino, readable(&entry.name));
             let cause = "its peer is outside the tree";
             return Err(Error::because("dump", object, cause));
         }
-        entry.uflags |= 1;
+        outside.push((entry.peer, peer.clone()));
+    }
+    outside.sort_by_key(|(inode, _)| *inode);
+    outside.dedup_by_key(|(inode, _)| *inode);
+    for (inode, info) in outside {
+        let id = dump.files.new_id();
+        let mut entry = new_entry(FdTypes::Unixsk, id);
+        entry.usk = Some(external(id, inode, &info));
+        dump.files.entries.push(entry);
     }
     Ok(())
+}
+
+/// What waits in a connection that nobody has accepted can be read by nobody else.
+fn check_waiting(listener: &UnixSkEntry, client: Option<&Info>, dumped: bool) -> Result<()> {
+    let reason = match client {
+        Some(info) if dumped && info.sent == 0 => return Ok(()),
+        Some(_) if dumped => "a connection that it has not accepted holds data",
+        _ => "a connection that it has not accepted has its other end outside the tree",
+    };
+    let object = format!("unix socket {} {}", listener.ino, readable(&listener.name));
+    let cause = format!("{reason}; let it accept that first, or drop it (--skip-in-flight)");
+    Err(Error::because("dump", object, cause))
+}
+
+fn external(id: u32, inode: u32, info: &Info) -> UnixSkEntry {
+    UnixSkEntry {
+        id,
+        ino: inode,
+        r#type: info.kind,
+        state: info.state,
+        name: info.name.clone(),
+        uflags: EXTERNAL,
+        ..UnixSkEntry::default()
+    }
+}
+
+fn readable(name: &[u8]) -> String {
+    text_of(name).replace('\0', "@")
 }
 
 /// The unix sockets of a restore.
@@ -243,10 +289,12 @@ pub(crate) struct UnixSockets<'a> {
 
 impl<'a> UnixSockets<'a> {
     pub(crate) fn new(entries: impl Iterator<Item = &'a UnixSkEntry>) -> Self {
-        let mut entries: Vec<&UnixSkEntry> = entries.collect();
+        let all: Vec<&UnixSkEntry> = entries.collect();
+        let by_inode = all.iter().map(|entry| (entry.ino, *entry)).collect();
+        let own = |entry: &&UnixSkEntry| entry.uflags & EXTERNAL == 0;
+        let mut entries: Vec<&UnixSkEntry> = all.into_iter().filter(own).collect();
         // A name that is gone may have been taken again: the later socket keeps the file.
         entries.sort_by_key(|entry| (entry.deleted != Some(true), entry.id));
-        let by_inode = entries.iter().map(|entry| (entry.ino, *entry)).collect();
         Self {
             entries,
             by_inode,
@@ -306,7 +354,7 @@ impl<'a> UnixSockets<'a> {
                 // Nobody had accepted it yet.
                 let fd = create(entry)?;
                 bind(entry, &fd)?;
-                connect(&fd, listener)?;
+                self.connect(&fd, listener)?;
                 self.made.insert(entry.ino, fd);
             }
             Some(peer) if !entry.name.is_empty() || !peer.name.is_empty() => {
@@ -335,6 +383,11 @@ impl<'a> UnixSockets<'a> {
         Ok(())
     }
 
+    /// Connects to a socket of this restore, or to one outside.
+    fn connect(&self, socket: &OwnedFd, target: &UnixSkEntry) -> Result<()> {
+        connect(socket, self.made.get(&target.ino), target)
+    }
+
     fn listener_of(&self, server: &UnixSkEntry) -> Option<&'a UnixSkEntry> {
         let listeners = self.entries.iter().filter(|entry| entry.state == LISTEN);
         listeners
@@ -349,14 +402,14 @@ impl<'a> UnixSockets<'a> {
         let about = || format!("unix socket {}", server.ino);
         let accepted = match self.listener_of(server) {
             Some(listener) => {
-                connect(&fd, listener)?;
+                self.connect(&fd, listener)?;
                 sys::socket::accept(&self.made[&listener.ino]).during("accept", about())?
             }
             None => {
                 let temporary = create(server)?;
                 bind(server, &temporary)?;
                 sys::socket::listen(&temporary, 1).during("listen on", about())?;
-                connect(&fd, server)?;
+                connect(&fd, Some(&temporary), server)?;
                 sys::socket::accept(&temporary).during("accept", about())?
             }
         };
@@ -370,7 +423,7 @@ impl<'a> UnixSockets<'a> {
             return Ok(());
         };
         if !peer.name.is_empty() {
-            return connect(&self.made[&entry.ino], peer);
+            return self.connect(&self.made[&entry.ino], peer);
         }
         // Only a pair can be connected without names.
         if entry.name.is_empty() && peer.peer == entry.ino {
@@ -512,8 +565,15 @@ fn in_directory<T>(entry: &UnixSkEntry, work: impl FnOnce() -> Result<T>) -> Res
     result
 }
 
-fn connect(socket: &OwnedFd, target: &UnixSkEntry) -> Result<()> {
-    let about = text_of(&target.name).replace('\0', "@");
+/// `made`: the target, whose name may be gone or lead to another socket by now.
+fn connect(socket: &OwnedFd, made: Option<&OwnedFd>, target: &UnixSkEntry) -> Result<()> {
+    let about = readable(&target.name);
+    let file = made.and_then(|made| sys::socket::unix_file(made).ok());
+    if let Some(file) = file {
+        let path = format!("{}/self/fd/{}", crate::procfs::root(), file.as_raw_fd());
+        return sys::socket::connect(socket, &address_of(path.as_bytes()))
+            .during("connect to", about);
+    }
     in_directory(target, || {
         sys::socket::connect(socket, &address_of(&target.name)).during("connect to", about)
     })

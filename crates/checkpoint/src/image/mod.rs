@@ -4,6 +4,7 @@
 //! kind of file says so followed by raw bytes. Images are hostile input: nothing here trusts a
 //! length, and decoding allocates no more than the file holds.
 
+pub mod checksum;
 pub mod core;
 pub mod event;
 pub mod file;
@@ -14,6 +15,7 @@ pub mod socket;
 pub mod tree;
 pub mod tty;
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
+use checksum::{Checksum, Written};
 
 /// First magic number of an image.
 const COMMON: u32 = 0x5456_4319;
@@ -99,6 +102,8 @@ pub enum Kind {
     IpcnsMsg = 0x5545_3737,
     /// `ipcns-sem-N.img`
     IpcnsSem = 0x5957_3019,
+    /// `floe-checksums.img`; floe's own.
+    Checksums = 0x464c_4f45,
     /// `stats-dump`, `stats-restore`
     Stats = 0x5709_3306,
 }
@@ -119,6 +124,7 @@ impl Kind {
 pub struct Directory {
     fd: OwnedFd,
     path: String,
+    written: RefCell<Written>,
 }
 
 impl Directory {
@@ -132,6 +138,7 @@ impl Directory {
         Ok(Self {
             fd,
             path: path.to_owned(),
+            written: RefCell::default(),
         })
     }
 
@@ -139,12 +146,30 @@ impl Directory {
     ///
     /// # Errors
     /// The directory is not writable.
-    pub fn create_raw(&self, name: &str) -> Result<File> {
+    pub fn create_raw(&self, name: &str) -> Result<RawImage> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
         let fd = rustix::fs::openat(self.fd.as_fd(), name, flags | OFlags::NOFOLLOW, mode)
             .during("create image", name)?;
-        Ok(File::from(fd))
+        Ok(RawImage {
+            name: name.to_owned(),
+            file: File::from(fd),
+            sum: Checksum::default(),
+            size: 0,
+        })
+    }
+
+    /// Forgets what was written: another dump begins.
+    pub(crate) fn begin(&self) {
+        self.written.take();
+    }
+
+    /// Writes `floe-checksums.img` about all images that were written through this value.
+    ///
+    /// # Errors
+    /// The directory is not writable.
+    pub fn save_checksums(&self) -> Result<()> {
+        checksum::save(self, self.written.take())
     }
 
     /// Opens the file `name` for reading; `None` if there is none.
@@ -213,6 +238,44 @@ impl Directory {
     }
 }
 
+/// A file of raw bytes in the making.
+#[derive(Debug)]
+pub struct RawImage {
+    name: String,
+    file: File,
+    sum: Checksum,
+    size: u64,
+}
+
+impl Write for RawImage {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let put = self.file.write(bytes)?;
+        self.sum.add(&bytes[..put]);
+        self.size += put as u64;
+        Ok(put)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl RawImage {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write_all(bytes).during("write image", &self.name)
+    }
+
+    /// Remembers the checksum of what was written.
+    pub fn finish(self, directory: &Directory) {
+        let about = (self.size, self.sum.finish());
+        directory.written.borrow_mut().insert(self.name, about);
+    }
+}
+
 /// An image in the making.
 #[derive(Debug)]
 pub struct Writer {
@@ -254,8 +317,9 @@ impl Writer {
     /// It cannot be written.
     pub fn save(self, directory: &Directory) -> Result<()> {
         let mut file = directory.create_raw(&self.name)?;
-        file.write_all(&self.bytes)
-            .during("write image", &self.name)
+        file.append(&self.bytes)?;
+        file.finish(directory);
+        Ok(())
     }
 }
 

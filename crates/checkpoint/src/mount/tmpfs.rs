@@ -47,11 +47,9 @@ pub(crate) fn dump(root: &OwnedFd, device: u32, images: &Directory) -> Result<()
         let below = add(&mut archive, &from, &path, &mut linked).during("dump", from.display())?;
         waiting.extend(below);
     }
-    archive
-        .into_inner()
-        .and_then(GzEncoder::finish)
-        .map(drop)
-        .during("write image", name)
+    let file = archive.into_inner().and_then(GzEncoder::finish);
+    file.during("write image", name)?.finish(images);
+    Ok(())
 }
 
 /// Adds one file; returns what is in it if it is a directory.

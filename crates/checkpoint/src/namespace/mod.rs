@@ -206,6 +206,7 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result<()> {
     }
     if has(Kind::Ipc) {
         ipc::dump(dump.images, id_of(root, Kind::Ipc))?;
+        crate::ipc::dump(id_of(root, Kind::Ipc), dump)?;
     }
     let time = if has(Kind::Time) {
         id_of(root, Kind::Time)

@@ -226,7 +226,7 @@ impl Outer<'_> {
         steps.step("root")?;
         self.found_namespaces(&forest)?;
         self.enter(root)?;
-        self.fill_namespaces()?;
+        let objects = self.fill_namespaces()?;
         steps.step("namespaces")?;
         let made = self.mount(&forest)?;
         steps.step("mounts")?;
@@ -240,6 +240,7 @@ impl Outer<'_> {
             None => Terminals::default(),
         };
         build(&context, forest, terminals, steps, &mut || {
+            objects.finish()?;
             outside.stage(WHOLE)
         })
     }
@@ -290,7 +291,8 @@ impl Outer<'_> {
         inner::live_in(&here)
     }
 
-    fn fill_namespaces(&self) -> Result<()> {
+    fn fill_namespaces(&self) -> Result<crate::ipc::Restored> {
+        let mut objects = crate::ipc::Restored::default();
         let ids = self.plan.root_ids();
         let own = |kind: Kind| self.has(kind) && !self.joins(kind);
         if own(Kind::Uts) {
@@ -298,11 +300,12 @@ impl Outer<'_> {
         }
         if own(Kind::Ipc) {
             namespace::ipc::restore(self.images, id_of(&ids, Kind::Ipc))?;
+            objects = crate::ipc::restore(self.images, id_of(&ids, Kind::Ipc))?;
         }
         if own(Kind::Network) && !self.options.empty_network {
             sys::netlink::loopback_up().during("set up", "lo")?;
         }
-        Ok(())
+        Ok(objects)
     }
 
     fn mount(&self, forest: &Forest) -> Result<Option<Made>> {

@@ -5,6 +5,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use rustix::process::Pid;
+
 use super::load::{Plan, Task};
 use super::tree::{Forest, Stub};
 use crate::error::{Context, Error, Result};
@@ -15,19 +17,22 @@ use crate::files::pipe::Pipe;
 use crate::files::tty::Terminals;
 use crate::files::unix_socket::UnixSockets;
 use crate::files::{
-    duplicate, epoll, eventfd, inet_socket, inotify, netlink_socket, owner, pidfd, regular,
-    signalfd, socket, tcp, timerfd, tty,
+    duplicate, epoll, eventfd, fanotify, inet_socket, inotify, memfd, namespace, netlink_socket,
+    owner, pidfd, regular, signalfd, socket, tcp, timerfd, tty,
 };
 use crate::image::Directory;
 use crate::image::event::{
-    EventfdFileEntry, EventpollFileEntry, InotifyFileEntry, PidfdEntry, SignalfdEntry, TimerfdEntry,
+    EventfdFileEntry, EventpollFileEntry, FanotifyFileEntry, InotifyFileEntry, PidfdEntry,
+    SignalfdEntry, TimerfdEntry,
 };
-use crate::image::file::{FdTypes, FifoEntry, FileEntry, PipeEntry, RegFileEntry, RemapType};
+use crate::image::file::{
+    FdTypes, FifoEntry, FileEntry, NsFileEntry, PipeEntry, RegFileEntry, RemapType,
+};
 use crate::image::memory::{MemfdFileEntry, VmaEntry};
 use crate::image::socket::{InetSkEntry, NetlinkSkEntry};
 use crate::image::tty::TtyFileEntry;
 use crate::lock;
-use crate::memory::status;
+use crate::memory::{HUGE_FLAGS, status};
 use crate::shared_memory;
 use crate::tape::Tape;
 
@@ -41,6 +46,8 @@ enum FileObject<'a> {
     Signalfd(&'a SignalfdEntry),
     Epoll(&'a EventpollFileEntry),
     Inotify(&'a InotifyFileEntry),
+    Fanotify(&'a FanotifyFileEntry),
+    Namespace(&'a NsFileEntry),
     Pidfd(&'a PidfdEntry),
     Memfd(&'a MemfdFileEntry),
     Inet(&'a InetSkEntry),
@@ -60,6 +67,8 @@ impl<'a> FileObject<'a> {
             FdTypes::Signalfd => entry.sgfd.as_ref().map(Self::Signalfd),
             FdTypes::Eventpoll => entry.epfd.as_ref().map(Self::Epoll),
             FdTypes::Inotify => entry.ify.as_ref().map(Self::Inotify),
+            FdTypes::Fanotify => entry.ffy.as_ref().map(Self::Fanotify),
+            FdTypes::Ns => entry.nsf.as_ref().map(Self::Namespace),
             FdTypes::Pidfd => entry.pidfd.as_ref().map(Self::Pidfd),
             FdTypes::Memfd => entry.memfd.as_ref().map(Self::Memfd),
             FdTypes::Inetsk => entry.isk.as_ref().map(Self::Inet),
@@ -95,6 +104,10 @@ pub(crate) struct Files<'a> {
     connections: HashMap<u32, tcp::Connection>,
     terminals: Terminals,
     dead: pidfd::Dead,
+    /// What inotify and fanotify descriptions watch, by file id; made when nothing else happens.
+    watches: HashMap<u32, Vec<inotify::Watch<'a>>>,
+    marks: HashMap<u32, Vec<fanotify::Mark<'a>>>,
+    root: Pid,
     /// Descriptions whose registrations and owners are set.
     finished: HashSet<u32>,
     /// What the caller gives, by key.
@@ -131,6 +144,9 @@ impl<'a> Files<'a> {
             connections: HashMap::new(),
             terminals,
             dead: pidfd::Dead::default(),
+            watches: HashMap::new(),
+            marks: HashMap::new(),
+            root: rustix::process::getpid(),
             finished: HashSet::new(),
             inherited,
             ghosts: Ghosts::default(),
@@ -156,6 +172,7 @@ impl<'a> Files<'a> {
 
     /// Opens all descriptions that a process has a descriptor of.
     pub(crate) fn open_all(&mut self, plan: &Plan, forest: &Forest) -> Result<()> {
+        self.root = forest.stubs[0].pid;
         self.create_unix_sockets()?;
         self.set_up_terminals(forest)?;
         self.open_controlling(forest)?;
@@ -263,7 +280,7 @@ impl<'a> Files<'a> {
         given.map(|(key, fd)| duplicate(fd, key)).transpose()
     }
 
-    fn open_new(&mut self, entry: &FileEntry) -> Result<OwnedFd> {
+    fn open_new(&mut self, entry: &'a FileEntry) -> Result<OwnedFd> {
         let entry = FileObject::of(entry)?;
         match entry {
             FileObject::Regular(reg) => {
@@ -283,12 +300,29 @@ impl<'a> Files<'a> {
             FileObject::Timerfd(entry) => timerfd::restore(entry),
             FileObject::Signalfd(entry) => signalfd::restore(entry),
             FileObject::Epoll(entry) => epoll::restore(entry),
-            FileObject::Inotify(entry) => inotify::restore(entry),
+            FileObject::Inotify(entry) => {
+                for watch in &entry.wd {
+                    let path = self.path_of_ghost(watch.f_handle.path.as_deref())?;
+                    let watch = inotify::Watch::find(watch, path.as_deref())?;
+                    self.watches.entry(entry.id).or_default().push(watch);
+                }
+                inotify::restore(entry)
+            }
+            FileObject::Fanotify(entry) => {
+                for mark in &entry.mark {
+                    let known = mark.ie.as_ref().and_then(|ie| ie.f_handle.path.as_deref());
+                    let path = self.path_of_ghost(known)?;
+                    let mark = fanotify::Mark::find(mark, path.as_deref())?;
+                    self.marks.entry(entry.id).or_default().push(mark);
+                }
+                fanotify::restore(entry)
+            }
+            FileObject::Namespace(entry) => namespace::restore(entry, self.root),
             FileObject::Pidfd(entry) => pidfd::restore(entry, &mut self.dead),
             FileObject::Terminal(entry) => self.open_terminal(entry),
             FileObject::Inet(entry) => inet_socket::restore(entry),
             FileObject::Netlink(entry) => netlink_socket::restore(entry),
-            FileObject::Memfd(entry) => self.memfds.open(self.images, &self.plan.memfds, entry),
+            FileObject::Memfd(entry) => self.memfd(entry),
         }
     }
 
@@ -394,6 +428,16 @@ impl<'a> Files<'a> {
         }
     }
 
+    /// Where a file that has lost this name can be opened now; `None`: it has not.
+    fn path_of_ghost(&mut self, name: Option<&str>) -> Result<Option<String>> {
+        let plan = self.plan;
+        let lost = |reg: &&RegFileEntry| {
+            Some(reg.name.as_str()) == name && plan.remaps.contains_key(&reg.id)
+        };
+        let mut files = plan.files.values().filter_map(|entry| entry.reg.as_ref());
+        files.find(lost).map(|reg| self.path(reg)).transpose()
+    }
+
     /// Where the file of an image can be opened now.
     fn path(&mut self, reg: &RegFileEntry) -> Result<String> {
         let Some(remap) = self.plan.remaps.get(&reg.id) else {
@@ -434,7 +478,7 @@ impl<'a> Files<'a> {
     /// The descriptor that a mapping is made from.
     pub(crate) fn for_mapping(&mut self, vma: &VmaEntry) -> Result<u64> {
         if vma.status & status::ANON_SHARED != 0 {
-            return self.for_shared(vma);
+            return self.shared_object(vma.shmid);
         }
         let id = u32::try_from(vma.shmid).unwrap_or(u32::MAX);
         let entry = self.entry(id)?;
@@ -469,27 +513,48 @@ impl<'a> Files<'a> {
             pos: 0,
             ..memfd.clone()
         };
-        let fd = self.memfds.open(self.images, &self.plan.memfds, &entry)?;
+        let fd = self.memfd(&entry)?;
         let fd = self.lift(fd)?;
         let number = fd.as_raw_fd() as u64;
         self.mapped.insert((memfd.id, flags), fd);
         Ok(number)
     }
 
-    fn for_shared(&mut self, vma: &VmaEntry) -> Result<u64> {
-        if let Some(fd) = self.shared.get(&vma.shmid) {
+    fn memfd(&mut self, entry: &MemfdFileEntry) -> Result<OwnedFd> {
+        let plan = self.plan;
+        let inode_id = u64::from(entry.inode_id);
+        let inode = plan.memfds.iter().find(|inode| inode.inode_id == inode_id);
+        if let Some(inode) = inode.filter(|inode| memfd::is_shared_memory(inode)) {
+            let shmid = u64::from(inode.shmid);
+            self.shared_object(shmid)?;
+            let fd = crate::files::duplicate(&self.shared[&shmid], "shared memory")?;
+            self.memfds.adopt(inode_id, fd);
+        }
+        self.memfds.open(self.images, &plan.memfds, entry)
+    }
+
+    /// Makes an object of shared memory, large enough for all that use it.
+    fn shared_object(&mut self, shmid: u64) -> Result<u64> {
+        if let Some(fd) = self.shared.get(&shmid) {
             return Ok(fd.as_raw_fd() as u64);
         }
         let mappings = self.plan.tasks.iter().flat_map(|task| &task.mm.vmas);
-        let same = mappings
-            .filter(|other| other.shmid == vma.shmid && other.status & status::ANON_SHARED != 0);
-        let size = same
-            .map(|other| other.pgoff + (other.end - other.start))
-            .max()
-            .unwrap_or(0);
-        let fd = self.lift(shared_memory::restore(self.images, vma.shmid, size)?)?;
+        let same: Vec<&VmaEntry> = mappings
+            .filter(|vma| vma.shmid == shmid && vma.status & status::ANON_SHARED != 0)
+            .collect();
+        let ends = same
+            .iter()
+            .map(|vma| vma.pgoff.saturating_add(vma.end - vma.start));
+        let memfds = self.plan.memfds.iter();
+        let sizes = memfds
+            .filter(|inode| u64::from(inode.shmid) == shmid)
+            .map(|inode| inode.size);
+        let size = ends.chain(sizes).max().unwrap_or(0);
+        let huge = same.iter().map(|vma| vma.flags & HUGE_FLAGS).max();
+        let huge = huge.unwrap_or(0) as i32;
+        let fd = self.lift(shared_memory::restore(self.images, shmid, size, huge)?)?;
         let number = fd.as_raw_fd() as u64;
-        self.shared.insert(vma.shmid, fd);
+        self.shared.insert(shmid, fd);
         Ok(number)
     }
 
@@ -585,15 +650,18 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
+    /// All sockets exist, and none may speak yet.
+    pub(crate) fn close_halves(&self) -> Result<()> {
+        let mut connections = self.connections.values();
+        connections.try_for_each(tcp::Connection::close_halves)
+    }
+
     /// All processes have what they need.
     ///
     /// Returns the masters of terminals whose other end is outside, by number.
     pub(crate) fn finish(&mut self) -> Result<Vec<(u32, OwnedFd)>> {
         self.memfds.seal()?;
         let consoles = self.terminals.finish(&self.plan.terminals)?;
-        for connection in self.connections.values() {
-            connection.close_halves()?;
-        }
         for (_, connection) in self.connections.drain() {
             connection.go()?;
         }
@@ -601,6 +669,12 @@ impl<'a> Files<'a> {
             let _ = std::fs::remove_file(link);
         }
         self.ghosts = Ghosts::default();
+        for (id, mut watches) in self.watches.drain() {
+            inotify::watch_all(&self.open[&id], &mut watches)?;
+        }
+        for (id, marks) in self.marks.drain() {
+            fanotify::mark_all(&self.open[&id], &marks)?;
+        }
         self.open.clear();
         self.mapped.clear();
         self.shared.clear();

@@ -11,11 +11,13 @@ use crate::image::core::{CoreEntry, TaskKobjIdsEntry};
 use crate::image::file::{FdinfoEntry, FileEntry, FileLockEntry, RemapFilePathEntry};
 use crate::image::memory::{MemfdInodeEntry, MmEntry, VmaEntry};
 use crate::image::namespace::MntEntry;
-use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry};
+use crate::image::tree::{FsEntry, InventoryEntry, PstreeEntry, SeccompFilter};
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::memory::{PAGE, status};
 use crate::namespace;
+use crate::network_lock::{Ends, NetworkLock};
+use crate::seccomp;
 use crate::task::{ALIVE, DEAD, STOPPED};
 
 /// More tasks or mappings than this are not believed.
@@ -87,6 +89,10 @@ pub(crate) struct Plan {
     pub(crate) locks: Vec<FileLockEntry>,
     pub(crate) memfds: Vec<MemfdInodeEntry>,
     pub(crate) terminals: Vec<TtyInfoEntry>,
+    pub(crate) filters: Vec<SeccompFilter>,
+    /// How the dump kept packets away, and from what.
+    pub(crate) network_lock: NetworkLock,
+    pub(crate) locked: Vec<Ends>,
     /// Flags of the namespaces that the tree has of its own.
     pub(crate) namespaces: u64,
     pub(crate) mounts: Vec<MntEntry>,
@@ -123,9 +129,13 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
     let tree: Vec<PstreeEntry> = images.read("pstree.img", Kind::Pstree)?;
     let tasks = load_tasks(images, &tree)?;
     let mut files = HashMap::new();
+    let mut locked = Vec::new();
     for entry in images.read::<FileEntry>("files.img", Kind::Files)? {
         let mut entry = entry;
         let id = entry.id;
+        let socket = entry.isk.as_ref();
+        let connected = socket.filter(|socket| inet_socket::is_connected_tcp(socket));
+        locked.extend(connected.and_then(Ends::of));
         if let Some(socket) = entry.isk.as_mut().filter(|_| options.tcp_close) {
             inet_socket::close(socket);
         }
@@ -164,6 +174,9 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
         locks,
         memfds,
         terminals,
+        filters: seccomp::load(images)?,
+        network_lock: NetworkLock::of_number(inventory.network_lock_method),
+        locked,
     })
 }
 
@@ -266,15 +279,21 @@ fn check_namespaces(root: &TaskKobjIdsEntry, task: &Task) -> Result<()> {
 }
 
 fn check_mappings(pid: u32, vmas: &[VmaEntry]) -> Result<()> {
-    let mut end = 0;
+    let mut last = 0..0;
     for vma in vmas.iter().filter(|vma| vma.status & status::VSYSCALL == 0) {
         let aligned = vma.start.is_multiple_of(PAGE) && vma.end.is_multiple_of(PAGE);
-        let sane = vma.start >= end && vma.start < vma.end && vma.end <= crate::arch::TASK_SIZE;
+        let mut sane = vma.start < vma.end && vma.end <= crate::arch::TASK_SIZE;
+        if vma.status & status::GUARD != 0 {
+            // It lies in the mapping before it.
+            sane &= last.start <= vma.start && vma.end <= last.end;
+        } else {
+            sane &= vma.start >= last.end;
+            last = vma.start..vma.end;
+        }
         if !aligned || !sane {
             let cause = format!("mapping {:x}-{:x} is impossible", vma.start, vma.end);
             return Err(Error::because("read image", format!("mm-{pid}.img"), cause));
         }
-        end = vma.end;
     }
     Ok(())
 }

@@ -8,10 +8,11 @@ use super::load::Task;
 use super::tree::Stub;
 use crate::arch;
 use crate::error::{Error, Result};
-use crate::image::Directory;
+use crate::image::ipc::IpcShmEntry;
 use crate::image::memory::{MmEntry, VmaEntry};
+use crate::image::{Directory, Kind};
 use crate::inject;
-use crate::memory::{MAP_DROPPABLE, status};
+use crate::memory::{MAP_DROPPABLE, PAGE, status};
 use crate::pages::{PageSource, Run};
 use crate::procfs;
 use crate::tape::Tape;
@@ -21,6 +22,7 @@ const PR_SET_MM_MAP: u64 = 14;
 /// preadv(2) takes no more.
 const MAX_VECTORS: usize = 1024;
 const MAX_BYTES: u64 = 1 << 30;
+const MADV_GUARD_INSTALL: u64 = 102;
 
 /// Rebuilds the memory of one process.
 pub(crate) fn rebuild(
@@ -39,7 +41,10 @@ pub(crate) fn rebuild(
     let mut tape = Tape::new(stub.arena);
     wipe(stub, &mut tape);
     map_vdso(&task.mm, &mut tape);
-    for vma in task.mm.vmas.iter().filter(|vma| is_ordinary(vma)) {
+    // First, because an attachment brings the whole segment, and parts of it go again.
+    attach(images, task, &mut tape)?;
+    let mapped = |vma: &&VmaEntry| is_ordinary(vma) && vma.status & status::SYSV == 0;
+    for vma in task.mm.vmas.iter().filter(mapped) {
         map(vma, holds_pages(vma, runs), files, &mut tape)?;
     }
     let mut reads = Vec::new();
@@ -48,6 +53,11 @@ pub(crate) fn rebuild(
     }
     for vma in task.mm.vmas.iter().filter(|vma| is_ordinary(vma)) {
         finish_mapping(vma, holds_pages(vma, runs), &mut tape);
+    }
+    for guard in task.mm.vmas.iter().filter(|vma| is_guard(vma)) {
+        let arguments = [guard.start, guard.end - guard.start, MADV_GUARD_INSTALL];
+        let object = format_args!("pages at {:x} (needs Linux 6.13)", guard.start);
+        tape.call("guard", object, libc::SYS_madvise, &arguments);
     }
     set_layout(task, files, &mut tape)?;
     let results = tape.play(&stub.injector)?;
@@ -64,7 +74,11 @@ pub(crate) fn rebuild(
 }
 
 fn is_ordinary(vma: &VmaEntry) -> bool {
-    vma.status & (status::VDSO | status::VVAR | status::VSYSCALL) == 0
+    vma.status & (status::VDSO | status::VVAR | status::VSYSCALL | status::GUARD) == 0
+}
+
+fn is_guard(vma: &VmaEntry) -> bool {
+    vma.status & status::GUARD != 0
 }
 
 fn holds_pages(vma: &VmaEntry, runs: &[Run]) -> bool {
@@ -82,7 +96,7 @@ fn check_runs(task: &Task, runs: &[Run]) -> Result<()> {
             .mm
             .vmas
             .iter()
-            .filter(|vma| vma.status & (status::VVAR | status::VSYSCALL) == 0);
+            .filter(|vma| vma.status & (status::VVAR | status::VSYSCALL | status::GUARD) == 0);
         for vma in vmas.filter(|vma| vma.flags & libc::MAP_PRIVATE as u32 != 0) {
             if vma.start <= at && at < vma.end {
                 at = vma.end.min(end);
@@ -147,6 +161,46 @@ fn map(vma: &VmaEntry, holds_pages: bool, files: &mut Files<'_>, tape: &mut Tape
         libc::SYS_mmap,
         &arguments,
     );
+    Ok(())
+}
+
+/// Attaches System V shared memory, and unmaps what the process had unmapped of it.
+fn attach(images: &Directory, task: &Task, tape: &mut Tape) -> Result<()> {
+    let sysv = |vma: &&VmaEntry| vma.status & status::SYSV != 0;
+    let vmas: Vec<&VmaEntry> = task.mm.vmas.iter().filter(sysv).collect();
+    let base = |vma: &VmaEntry| vma.start.wrapping_sub(vma.pgoff);
+    let name = format!("ipcns-shm-{}.img", task.ids.ipc_ns_id.unwrap_or(0));
+    let segments: Vec<IpcShmEntry> = if vmas.is_empty() {
+        Vec::new()
+    } else {
+        images.read(&name, Kind::IpcnsShm)?
+    };
+    for parts in vmas.chunk_by(|a, b| (a.shmid, base(a)) == (b.shmid, base(b))) {
+        let (id, at) = (parts[0].shmid, base(parts[0]));
+        let segment = segments.iter().find(|entry| u64::from(entry.desc.id) == id);
+        let missing = || Error::because("read image", &name, format!("no segment {id}"));
+        let size = segment.ok_or_else(missing)?.size.next_multiple_of(PAGE);
+        let writable = |vma: &&VmaEntry| vma.prot & libc::PROT_WRITE as u32 != 0;
+        let flags = if parts.iter().any(writable) {
+            0
+        } else {
+            libc::SHM_RDONLY
+        };
+        let object = format!("shared memory {id} at {at:x}");
+        tape.call("attach", &object, libc::SYS_shmat, &[id, at, flags as u64]);
+        let mut free = at;
+        for vma in parts {
+            if vma.start > free {
+                tape.call("cut", &object, libc::SYS_munmap, &[free, vma.start - free]);
+            }
+            let arguments = [vma.start, vma.end - vma.start, u64::from(vma.prot)];
+            tape.call("protect", &object, libc::SYS_mprotect, &arguments);
+            free = vma.end;
+        }
+        if free < at.saturating_add(size) {
+            tape.call("cut", &object, libc::SYS_munmap, &[free, at + size - free]);
+        }
+    }
     Ok(())
 }
 

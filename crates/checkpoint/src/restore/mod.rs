@@ -21,7 +21,8 @@ use sys::namespace::Kind as NamespaceKind;
 
 use crate::error::{Error, Result};
 use crate::files::tty::Terminals;
-use crate::image::Directory;
+use crate::image::{Directory, checksum};
+use crate::network_lock::Held;
 
 /// A place of the host for the tree.
 #[derive(Debug)]
@@ -96,6 +97,11 @@ impl Steps {
     }
 }
 
+/// Reads and checks the images as a restore does.
+pub(crate) fn read(images: &Directory) -> Result<load::Plan> {
+    load::load(images, &RestoreOptions::default())
+}
+
 /// Restores the tree in `images`. On an error nothing of it is left.
 ///
 /// # Errors
@@ -118,6 +124,7 @@ pub fn restore_with(
         count: 0,
         fail_at: options.fail_at,
     };
+    checksum::verify(images)?;
     let plan = load::load(images, options)?;
     steps.step("loaded")?;
     if plan.namespaces != 0 {
@@ -161,6 +168,8 @@ fn build(
         plan,
         options,
     } = *context;
+    // Dropped, it unlocks: a restore that fails leaves no lock behind.
+    let mut lock = Held::of_dump(plan.network_lock, plan.root(), plan.locked.clone());
     let mut files = files::Files::new(images, plan, &options.inherit, terminals)?;
     forest.grow_all(plan)?;
     steps.step("processes")?;
@@ -181,13 +190,15 @@ fn build(
     }
     tree::end_the_dead(plan, &forest)?;
     for (task, stub) in plan.tasks.iter().zip(&forest.stubs) {
-        task::restore_process(task, stub)?;
+        task::restore_process(task, stub, &plan.filters)?;
         steps.step("process")?;
     }
     for (task, stub) in plan.tasks.iter().zip(&mut forest.stubs) {
         task::finish(task, stub)?;
     }
+    files.close_halves()?;
     whole()?;
+    lock.release();
     let consoles = files.finish()?;
     steps.step("ready")?;
     forest.release(plan)?;

@@ -9,8 +9,10 @@ use crate::arch::{self, Registers};
 use crate::creds;
 use crate::error::{Context, Error, Result};
 use crate::image::core::{CoreEntry, SignalQueueEntry, ThreadCoreEntry};
+use crate::image::tree::SeccompFilter;
 use crate::inject::Injector;
-use crate::procfs::Lines;
+use crate::procfs::{self, Lines};
+use crate::seccomp;
 use crate::tape::{self, Tape};
 use crate::timer;
 
@@ -51,7 +53,7 @@ fn injectors<'a>(
 }
 
 /// Everything of a process that needs no particular order, then credentials.
-pub(crate) fn restore_process(task: &Task, stub: &Stub) -> Result<()> {
+pub(crate) fn restore_process(task: &Task, stub: &Stub, filters: &[SeccompFilter]) -> Result<()> {
     if task.is_dead() {
         return Ok(());
     }
@@ -64,10 +66,15 @@ pub(crate) fn restore_process(task: &Task, stub: &Stub) -> Result<()> {
     process_flags(task, &mut tape);
     tape.play(&stub.injector)?;
     score(task)?;
+    login(task, stub)?;
+    let own = common_filters(task, stub, filters)?;
     let bounding = Lines::status(stub.pid, stub.pid)?.hex("CapBnd");
-    for (injector, core) in injectors(task, stub).collect::<Vec<_>>().into_iter().rev() {
+    let threads: Vec<_> = injectors(task, stub).zip(own).collect();
+    for ((injector, core), own) in threads.into_iter().rev() {
         let mut tape = Tape::new(stub.arena);
         thread(core, &mut tape);
+        seccomp::restore(&own, false, &mut tape);
+        seccomp::restore_strict(core, &mut tape);
         if let Some(creds) = core
             .thread_core
             .as_ref()
@@ -80,6 +87,47 @@ pub(crate) fn restore_process(task: &Task, stub: &Stub) -> Result<()> {
         ptrace::set_signal_mask(injector.thread, !0).during("block signals of", injector.thread)?;
     }
     Ok(())
+}
+
+/// Loads the filters that all threads have in common; returns what each has besides.
+///
+/// From here on no filter takes effect until the release.
+fn common_filters<'a>(
+    task: &Task,
+    stub: &Stub,
+    filters: &'a [SeccompFilter],
+) -> Result<Vec<Vec<&'a SeccompFilter>>> {
+    let threads: Vec<_> = task
+        .cores
+        .iter()
+        .map(|core| core.thread_core.as_ref())
+        .collect();
+    if threads
+        .iter()
+        .flatten()
+        .all(|thread| thread.seccomp_mode.unwrap_or(0) == 0)
+    {
+        return Ok(threads.iter().map(|_| Vec::new()).collect());
+    }
+    let suspended = ptrace::Options {
+        exit_kill: true,
+        follow_clones: true,
+        suspend_seccomp: true,
+    };
+    for (injector, _) in injectors(task, stub) {
+        ptrace::set_options(injector.thread, suspended)
+            .during("suspend the seccomp filters of thread", injector.thread)?;
+    }
+    let filtered = |thread: &&ThreadCoreEntry| thread.seccomp_mode == Some(2);
+    let ends: Vec<Option<u32>> = threads
+        .iter()
+        .map(|thread| thread.filter(filtered)?.seccomp_filter)
+        .collect();
+    let plan = seccomp::plan(filters, &ends)?;
+    let mut tape = Tape::new(stub.arena);
+    seccomp::restore(&plan.common, true, &mut tape);
+    tape.play(&stub.injector)?;
+    Ok(plan.own)
 }
 
 fn signal_handlers(task: &Task, tape: &mut Tape) -> Result<()> {
@@ -152,6 +200,34 @@ fn score(task: &Task) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The audit system's user, which a process can only set itself.
+fn login(task: &Task, stub: &Stub) -> Result<()> {
+    let Some(user) = task.cores[0].tc.as_ref().and_then(|tc| tc.loginuid) else {
+        return Ok(());
+    };
+    let now = procfs::read(stub.pid, "loginuid").unwrap_or_default();
+    if now.trim() == user.to_string() {
+        return Ok(());
+    }
+    const PATH: &[u8; 20] = b"/proc/self/loginuid\0";
+    let text = user.to_string();
+    let address = tape::place(
+        &stub.injector,
+        stub.arena,
+        &[PATH, text.as_bytes()].concat(),
+    )?;
+    let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as u64;
+    let open = [libc::AT_FDCWD as u64, address, flags, 0, 0, 0];
+    let what = "set the login user of";
+    let fd = stub.injector.call(what, libc::SYS_openat, open)?;
+    let from = address + PATH.len() as u64;
+    let write = [fd, from, text.len() as u64, 0, 0, 0];
+    stub.injector.call(what, libc::SYS_write, write)?;
+    stub.injector
+        .call(what, libc::SYS_close, [fd, 0, 0, 0, 0, 0])
+        .map(drop)
 }
 
 fn thread(core: &CoreEntry, tape: &mut Tape) {

@@ -18,7 +18,7 @@ pub(crate) fn features(global: &Global) -> anyhow::Result<ExitCode> {
         capabilities: container::capabilities::of_kernel(),
         seccomp_flags: container::seccomp::supported_flags(),
         systemd: true,
-        intel_rdt: false,
+        intel_rdt: true,
         checkpoint: super::criu::is_there(global),
     };
     print(&format!(
