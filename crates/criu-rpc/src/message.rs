@@ -190,6 +190,9 @@ pub struct Options {
     pub lsm_profile: Option<String>,
     #[prost(string, optional, tag = "63")]
     pub lsm_mount_context: Option<String>,
+    /// 1: iptables, 2: nftables, 3: none.
+    #[prost(int32, optional, tag = "64")]
+    pub network_lock: Option<i32>,
     #[prost(string, optional, tag = "68")]
     pub images_dir: Option<String>,
     #[prost(bool, optional, tag = "69")]

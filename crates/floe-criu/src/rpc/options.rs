@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::image::Directory;
-use checkpoint::{Afterwards, DumpOptions, External, NamespaceKind, Place, RestoreOptions};
+use checkpoint::{
+    Afterwards, DumpOptions, External, NamespaceKind, NetworkLock, Place, RestoreOptions,
+};
 use criu_rpc::Options;
 
 use crate::log::Log;
@@ -89,9 +91,21 @@ pub(super) fn dump(options: &Options, caller: i32) -> Result<DumpOptions> {
         ghost_limit: Some(options.ghost_limit.unwrap_or(GHOST_LIMIT).into()),
         external_unix_sockets: on(options.ext_unix_sk),
         freeze_group: options.freeze_cgroup.as_ref().map(PathBuf::from),
+        skip_in_flight: on(options.tcp_skip_in_flight),
+        network_lock: network_lock(options)?,
         external: external(options)?,
         empty_network: empty_network(options),
         ..DumpOptions::default()
+    })
+}
+
+fn network_lock(options: &Options) -> Result<NetworkLock> {
+    Ok(match options.network_lock {
+        None => NetworkLock::Auto,
+        Some(1) => NetworkLock::Iptables,
+        Some(2) => NetworkLock::Nftables,
+        Some(3) => NetworkLock::Skip,
+        Some(other) => bail!("read options: network lock {other}: unknown"),
     })
 }
 
