@@ -4,6 +4,7 @@ mod log;
 mod options;
 mod outside;
 mod rpc;
+mod show;
 
 use std::fs::File;
 use std::io::Write;
@@ -52,6 +53,10 @@ fn run(options: &Options, log: &mut Log) -> Result<ExitCode> {
         "dump" => dump(options, log).map(|()| ExitCode::SUCCESS),
         "restore" => restore(options, log),
         "check" => check(options),
+        "show" => {
+            print(&format!("{}\n", show::summary(&images(options)?)?));
+            Ok(ExitCode::SUCCESS)
+        }
         "swrk" => {
             let number = options.rest.first();
             let number = number.context("swrk: name the socket's descriptor")?;
