@@ -8,6 +8,7 @@
 //! outlives the call, and every length is that reference's own.
 
 pub mod bpf;
+pub mod bpf_map;
 pub mod child;
 pub mod clone;
 pub mod cpu;
