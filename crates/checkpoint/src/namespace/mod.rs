@@ -1,6 +1,7 @@
 //! The namespaces that a tree has of its own: which, and what is in them.
 
 pub(crate) mod ipc;
+pub(crate) mod network;
 pub(crate) mod time;
 pub(crate) mod uts;
 
@@ -206,6 +207,9 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result<()> {
     }
     if has(Kind::Ipc) {
         ipc::dump(dump.images, id_of(root, Kind::Ipc))?;
+    }
+    if has(Kind::Network) && !dump.options.empty_network {
+        network::dump(dump.images, id_of(root, Kind::Network))?;
     }
     let time = if has(Kind::Time) {
         id_of(root, Kind::Time)
