@@ -38,6 +38,7 @@ pub mod process_memory;
 pub mod procfs;
 pub mod ptrace;
 pub mod resident;
+pub mod rtnetlink;
 pub mod scheduling;
 pub mod sealed;
 pub mod seccomp;
