@@ -191,6 +191,7 @@ fn build(
         task::restore_threads(task, stub)?;
         steps.step("threads")?;
     }
+    files.hang_up();
     tree::end_the_dead(plan, &forest)?;
     for (task, stub) in plan.tasks.iter().zip(&forest.stubs) {
         task::restore_process(task, stub, &plan.filters)?;
