@@ -224,13 +224,9 @@ impl Terminals {
         };
         let index = pty.index;
         let is_master = is_master(info);
-<<<<<<< HEAD
-        if !is_master && !self.masters.contains_key(&index) && !self.own {
-=======
         // One that was hung up has no settings: its master was closed before the dump.
         let hung_up = info.termios.is_none();
-        if !is_master && !hung_up && !self.masters.contains_key(&index) {
->>>>>>> objects
+        if !is_master && !hung_up && !self.masters.contains_key(&index) && !self.own {
             return from_caller(path);
         }
         self.master(index)?;
