@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("criu-rpc", &["sys"]),
     ("container", &["sys", "cgroup", "criu-rpc"]),
     ("floe-oci", &["sys", "cgroup", "container", "tests"]),
-    ("floe-criu", &["sys", "cgroup", "checkpoint", "criu-rpc"]),
+    ("floe-criu", &["sys", "cgroup", "checkpoint", "criu-rpc", "tests"]),
     ("monitor", &["sys"]),
     ("floe", &["sys", "cgroup", "monitor", "tests"]),
     ("floed", &["sys", "cgroup", "monitor"]),
@@ -123,6 +123,7 @@ fn tests_that_documents_name_exist() {
             let places = [
                 "tests/root",
                 "crates/checkpoint/tests",
+                "crates/checkpoint/tests/live",
                 "crates/cgroup/tests",
                 "crates/container/tests",
             ];

@@ -32,7 +32,7 @@ fn groups_are_made_limited_and_removed_inside_a_container() {
     let text = inside(&groups, "", script).succeeds().stdout();
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     assert!(lines[0].starts_with("pids.max  5") && lines[0].ends_with('5'), "{text}");
-    assert!(text.contains("web frozen\n  api (1 process) pids.max=5\n"), "{text}");
+    assert!(text.contains("web frozen\n  api (1 process) frozen pids.max=5\n"), "{text}");
     assert_eq!(lines.last(), Some(&"main"), "{text}");
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::external::External;
 use crate::files::pipe::PipeData;
 use crate::files::socket::Queues;
-use crate::files::{self, FileTable, tcp, unix_socket};
+use crate::files::{self, FileTable, tcp, tty, unix_socket};
 use crate::freeze::{FrozenTree, Process, State};
 use crate::freezer::Freezer;
 use crate::ids::{Ids, TaskIds};
@@ -153,6 +153,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) pipe_data: PipeData,
     pub(crate) queues: Queues,
     pub(crate) terminals: Vec<TtyInfoEntry>,
+    /// By number.
+    pub(crate) masters: Vec<(u32, OwnedFd)>,
     /// Of all processes of the tree.
     pub(crate) stats: Vec<Stat>,
     /// By inode; `None` until one is met.
@@ -197,6 +199,7 @@ impl<'a> Dump<'a> {
             pipe_data: PipeData::default(),
             queues: Queues::default(),
             terminals: Vec::new(),
+            masters: Vec::new(),
             stats: Vec::new(),
             unix_sockets: None,
             repaired: Vec::new(),
@@ -531,6 +534,7 @@ fn write_files(dump: &mut Dump<'_>) -> Result<()> {
     dump.images
         .write::<FileEntry>("files.img", Kind::Files, &dump.files.entries)?;
     std::mem::take(&mut dump.pipe_data).save(dump.images)?;
+    tty::dump_data(dump)?;
     if !dump.terminals.is_empty() {
         dump.images
             .write("tty-info.img", Kind::TtyInfo, &dump.terminals)?;

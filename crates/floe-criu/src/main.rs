@@ -152,6 +152,7 @@ fn restore(options: &Options, log: &mut Log) -> Result<ExitCode> {
                 .value("root")
                 .map(|path| Place::Path(PathBuf::from(path))),
             mounts: outside::mounts(options),
+            external: outside::devices(options),
             join: outside::join(options)?,
             inherit: outside::inherit(options)?,
             empty_network: outside::empty_network(options),

@@ -10,4 +10,5 @@ pub mod events;
 pub mod files;
 pub mod log;
 pub mod restart;
+pub mod text;
 pub mod wire;

@@ -21,6 +21,7 @@ pub(crate) mod socket;
 pub(crate) mod tcp;
 pub(crate) mod timerfd;
 pub(crate) mod tty;
+pub(crate) mod tty_data;
 pub(crate) mod unix_socket;
 
 use std::collections::HashMap;

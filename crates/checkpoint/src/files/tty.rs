@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Descriptor, new_entry, owner, regular};
 use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
+use crate::image::Directory;
 use crate::image::file::{FdTypes, FileEntry};
 use crate::image::tty::{
     TermiosEntry, TtyFileEntry, TtyInfoEntry, TtyPtyEntry, TtyType, WinsizeEntry,
@@ -101,6 +102,9 @@ fn dump_info(descriptor: &Descriptor, role: Role, dump: &mut Dump<'_>) -> Result
     let (sid, pgrp) = index.map_or((0, 0), |index| session_of(index, dump));
     let window = sys::terminal_state::window(file).ok();
     let id = dump.terminals.len() as u32 + 1;
+    if let (true, Some(index)) = (master, index) {
+        dump.masters.push((index, super::duplicate(file, "pty")?));
+    }
     dump.terminals.push(TtyInfoEntry {
         id,
         r#type: kind as i32,
@@ -167,6 +171,21 @@ fn attributes(entry: &TermiosEntry) -> [u8; sys::terminal_state::ATTRIBUTES_SIZE
     bytes
 }
 
+/// Copies what lies in the ptys whose both ends stand still.
+pub(crate) fn dump_data(dump: &mut Dump<'_>) -> Result<()> {
+    let mut data = Vec::new();
+    for (index, master) in std::mem::take(&mut dump.masters) {
+        let own = |info: &&TtyInfoEntry| info.pty.as_ref().is_some_and(|pty| pty.index == index);
+        let infos: Vec<&TtyInfoEntry> = dump.terminals.iter().filter(own).collect();
+        super::tty_data::dump(&master, &infos, &mut data)?;
+    }
+    if data.is_empty() {
+        return Ok(());
+    }
+    dump.images
+        .write("tty-data.img", crate::image::Kind::TtyData, &data)
+}
+
 /// Whether it is the terminal of a master.
 pub(crate) fn is_master(info: &TtyInfoEntry) -> bool {
     info.pty.is_some() && info.rdev == TTY_MAJOR << 8 | 2
@@ -205,7 +224,9 @@ impl Terminals {
         };
         let index = pty.index;
         let is_master = is_master(info);
-        if !is_master && !self.masters.contains_key(&index) && !self.own {
+        // One that was hung up has no settings: its master was closed before the dump.
+        let hung_up = info.termios.is_none();
+        if !is_master && !hung_up && !self.masters.contains_key(&index) && !self.own {
             return from_caller(path);
         }
         self.master(index)?;
@@ -308,6 +329,22 @@ impl Terminals {
             }
         }
         Ok(())
+    }
+
+    /// Fills the ptys with what lay in them.
+    pub(crate) fn refill(&self, images: &Directory, infos: &[TtyInfoEntry]) -> Result<()> {
+        for (index, (master, _)) in &self.masters {
+            super::tty_data::restore(images, master, *index, infos)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the masters that were closed before the dump; nobody must hear of it.
+    pub(crate) fn hang_up(&mut self, infos: &[TtyInfoEntry]) {
+        self.masters.retain(|index, _| {
+            let own = |info: &&TtyInfoEntry| info.pty.as_ref().is_some_and(|p| p.index == *index);
+            infos.iter().filter(own).any(is_master)
+        });
     }
 
     /// Makes pty `index` the terminal of the session that `leader` leads.

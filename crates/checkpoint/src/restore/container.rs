@@ -6,10 +6,12 @@
 //! with it all that lives in its pid namespace.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
+use sys::rtnetlink::Socket;
 
 use super::load::Plan;
 use super::tree::{self, Forest};
@@ -225,8 +227,9 @@ impl Outer<'_> {
         outside.stage(CLONED)?;
         steps.step("root")?;
         self.found_namespaces(&forest)?;
+        let caller = self.callers_network()?;
         self.enter(root)?;
-        let objects = self.fill_namespaces()?;
+        let objects = self.fill_namespaces(caller)?;
         steps.step("namespaces")?;
         let made = self.mount(&forest)?;
         steps.step("mounts")?;
@@ -243,6 +246,17 @@ impl Outer<'_> {
             objects.finish()?;
             outside.stage(WHOLE)
         })
+    }
+
+    /// Where the other ends of network devices are.
+    fn callers_network(&self) -> Result<Option<(OwnedFd, Socket)>> {
+        if !self.has(Kind::Network) {
+            return Ok(None);
+        }
+        let path = format!("{}/self/ns/net", procfs::root());
+        let namespace = File::open(&path).during("open", path)?;
+        let socket = Socket::open().during("open", "a routing socket")?;
+        Ok(Some((namespace.into(), socket)))
     }
 
     fn has(&self, kind: Kind) -> bool {
@@ -291,7 +305,7 @@ impl Outer<'_> {
         inner::live_in(&here)
     }
 
-    fn fill_namespaces(&self) -> Result<crate::ipc::Restored> {
+    fn fill_namespaces(&self, caller: Option<(OwnedFd, Socket)>) -> Result<crate::ipc::Restored> {
         let mut objects = crate::ipc::Restored::default();
         let ids = self.plan.root_ids();
         let own = |kind: Kind| self.has(kind) && !self.joins(kind);
@@ -303,7 +317,14 @@ impl Outer<'_> {
             objects = crate::ipc::restore(self.images, id_of(&ids, Kind::Ipc))?;
         }
         if own(Kind::Network) && !self.options.empty_network {
-            sys::netlink::loopback_up().during("set up", "lo")?;
+            let own = format!("{}/self/ns/net", procfs::root());
+            let outside = namespace::network::Outside {
+                caller,
+                own: Some(File::open(&own).during("open", own)?.into()),
+                external: self.options.external.clone(),
+            };
+            let id = id_of(&ids, Kind::Network);
+            namespace::network::restore(self.images, id, &outside)?;
         }
         Ok(objects)
     }

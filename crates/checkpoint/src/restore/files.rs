@@ -208,6 +208,7 @@ impl<'a> Files<'a> {
             inet_socket::restore_reuse(&self.open[&entry.id], entry)?;
         }
         self.terminals.configure(&plan.terminals)?;
+        self.terminals.refill(self.images, &plan.terminals)?;
         self.pipes.clear();
         self.dead = pidfd::Dead::default();
         Ok(())
@@ -648,6 +649,11 @@ impl<'a> Files<'a> {
             &[u64::from(task.fs.umask.unwrap_or(0o22))],
         );
         Ok(())
+    }
+
+    /// Terminals whose other end was gone lose it again; the processes have their own tables.
+    pub(crate) fn hang_up(&mut self) {
+        self.terminals.hang_up(&self.plan.terminals);
     }
 
     /// All sockets exist, and none may speak yet.

@@ -20,6 +20,7 @@ use rustix::process::Pid;
 use sys::namespace::Kind as NamespaceKind;
 
 use crate::error::{Error, Result};
+use crate::external::External;
 use crate::files::tty::Terminals;
 use crate::image::{Directory, checksum};
 use crate::network_lock::Held;
@@ -62,6 +63,8 @@ pub struct RestoreOptions {
     pub join: Vec<(NamespaceKind, OwnedFd)>,
     /// Open files that take the place of what was outside, by key.
     pub inherit: Vec<(String, OwnedFd)>,
+    /// What the caller says of network devices whose other end is outside.
+    pub external: Vec<External>,
     /// The network namespace is left as it is made.
     pub empty_network: bool,
     /// For tests: fail at the step with this number.
@@ -188,6 +191,7 @@ fn build(
         task::restore_threads(task, stub)?;
         steps.step("threads")?;
     }
+    files.hang_up();
     tree::end_the_dead(plan, &forest)?;
     for (task, stub) in plan.tasks.iter().zip(&forest.stubs) {
         task::restore_process(task, stub, &plan.filters)?;

@@ -156,12 +156,13 @@ fn signal_handlers(task: &Task, tape: &mut Tape) -> Result<()> {
     Ok(())
 }
 
-/// Takes out what came while the tree was made (children that died).
+/// Takes out what came while the tree was made (children that died, terminals that hung up).
 fn drain_signals(tape: &mut Tape) {
     let all = tape.data(&u64::MAX.to_le_bytes());
     let now = tape.data(&[0; 16]);
-    tape.attempt(libc::SYS_rt_sigtimedwait, &[all, 0, now, 8]);
-    tape.attempt(libc::SYS_rt_sigtimedwait, &[all, 0, now, 8]);
+    for _ in 0..4 {
+        tape.attempt(libc::SYS_rt_sigtimedwait, &[all, 0, now, 8]);
+    }
 }
 
 fn process_flags(task: &Task, tape: &mut Tape) {

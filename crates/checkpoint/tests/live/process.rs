@@ -244,16 +244,17 @@ while True: time.sleep(0.1)
 }
 
 #[test]
-fn pty_keeps_its_number_size_and_line_discipline() {
+fn pty_keeps_its_number_size_settings_and_what_lies_in_it() {
     const PROGRAM: &str = r"
 import os, signal, time, fcntl, termios
 master = os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY); fcntl.ioctl(master, 0x40045431, b'\0\0\0\0')
 number = int.from_bytes(fcntl.ioctl(master, 0x80045430, b'\0\0\0\0'), 'little')
 slave = os.open('/dev/pts/%d' % number, os.O_RDWR | os.O_NOCTTY)
 fcntl.ioctl(slave, termios.TIOCSWINSZ, b'\x21\0\x37\0\0\0\0\0')
+os.write(master, b'typed\nhalf'); os.write(slave, b'shown')
 def usr(*_):
-    os.write(master, b'line\n')
-    print(os.read(slave, 9), fcntl.ioctl(master, termios.TIOCGWINSZ, bytes(8))[:4], os.ttyname(slave) == '/dev/pts/%d' % number, flush=True)
+    before = os.read(master, 99); os.write(master, b' line\n')
+    print(os.read(slave, 99), os.read(slave, 99), before in (b'typed\r\nhalfshown', b'showntyped\r\nhalf'), fcntl.ioctl(master, termios.TIOCGWINSZ, bytes(8))[:4], os.ttyname(slave) == '/dev/pts/%d' % number, flush=True)
 signal.signal(signal.SIGUSR1, usr)
 print('ready', flush=True)
 while True: time.sleep(0.1)
@@ -267,6 +268,6 @@ while True: time.sleep(0.1)
     program.wait_for(|output| output.lines().count() > 1);
     assert_eq!(
         program.output().lines().nth(1),
-        Some(r"b'line\n' b'!\x007\x00' True")
+        Some(r"b'typed\n' b'half line\n' True b'!\x007\x00' True")
     );
 }
