@@ -229,11 +229,7 @@ impl Outer<'_> {
         self.found_namespaces(&forest)?;
         let caller = self.callers_network()?;
         self.enter(root)?;
-<<<<<<< HEAD
-        let objects = self.fill_namespaces()?;
-=======
-        self.fill_namespaces(caller)?;
->>>>>>> ns
+        let objects = self.fill_namespaces(caller)?;
         steps.step("namespaces")?;
         let made = self.mount(&forest)?;
         steps.step("mounts")?;
@@ -309,12 +305,8 @@ impl Outer<'_> {
         inner::live_in(&here)
     }
 
-<<<<<<< HEAD
-    fn fill_namespaces(&self) -> Result<crate::ipc::Restored> {
+    fn fill_namespaces(&self, caller: Option<(OwnedFd, Socket)>) -> Result<crate::ipc::Restored> {
         let mut objects = crate::ipc::Restored::default();
-=======
-    fn fill_namespaces(&self, caller: Option<(OwnedFd, Socket)>) -> Result<()> {
->>>>>>> ns
         let ids = self.plan.root_ids();
         let own = |kind: Kind| self.has(kind) && !self.joins(kind);
         if own(Kind::Uts) {
