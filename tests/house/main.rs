@@ -13,7 +13,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("criu-rpc", &["sys"]),
     ("container", &["sys", "cgroup", "criu-rpc"]),
     ("floe-oci", &["sys", "cgroup", "container", "tests"]),
-    ("floe-criu", &["sys", "cgroup", "checkpoint", "criu-rpc", "tests"]),
+    (
+        "floe-criu",
+        &["sys", "cgroup", "checkpoint", "criu-rpc", "tests"],
+    ),
     ("monitor", &["sys"]),
     ("floe", &["sys", "cgroup", "monitor", "tests"]),
     ("floed", &["sys", "cgroup", "monitor"]),
