@@ -97,6 +97,7 @@ impl FrozenTree {
             scratch: None,
         };
         self.processes.push(process);
+        let mut ended = Vec::new();
         loop {
             let known: Vec<Pid> = self
                 .last()
@@ -108,12 +109,23 @@ impl FrozenTree {
             let new = listed
                 .into_iter()
                 .filter_map(Pid::from_raw)
-                .find(|tid| !known.contains(tid));
+                .find(|tid| !known.contains(tid) && !ended.contains(tid));
             let Some(tid) = new else { break };
-            self.seize(pid, tid)?;
+            if !self.seize(pid, tid)? {
+                ended.push(tid);
+            }
         }
         let process = self.last();
         process.stat = Stat::of(pid)?;
+        if process.threads.is_empty() {
+            // It ended while we came.
+            process.state = State::Zombie(process.stat.exit_code);
+            return Ok(());
+        }
+        if ended.contains(&pid) {
+            let cause = "its first thread has ended before the others, which is not supported yet";
+            return Err(Error::because("stop process", pid, cause));
+        }
         process
             .threads
             .sort_by_key(|thread| (thread.tid != pid, thread.tid.as_raw_nonzero()));
@@ -128,7 +140,8 @@ impl FrozenTree {
         &mut self.processes[at]
     }
 
-    fn seize(&mut self, pid: Pid, tid: Pid) -> Result<()> {
+    /// Whether the thread stands still now; it may have ended.
+    fn seize(&mut self, pid: Pid, tid: Pid) -> Result<bool> {
         let status = Lines::status(pid, tid)?;
         let filtered = status.number("Seccomp") != 0;
         let options = Options {
@@ -138,7 +151,10 @@ impl FrozenTree {
         match ptrace::seize(tid, options) {
             Ok(()) => {}
             // It ended between the listing and now.
-            Err(Errno::SRCH) if Stat::of_thread(pid, tid).is_err() => return Ok(()),
+            Err(Errno::SRCH) if Stat::of_thread(pid, tid).is_err() => return Ok(false),
+            Err(Errno::PERM) if Stat::of_thread(pid, tid).is_ok_and(|stat| stat.state == 'Z') => {
+                return Ok(false);
+            }
             Err(Errno::PERM) if status.number("TracerPid") != 0 => {
                 let cause = format!("process {} traces it", status.number("TracerPid"));
                 return Err(Error::because("stop thread", tid, cause));
@@ -160,7 +176,8 @@ impl FrozenTree {
             registers,
             mask,
         });
-        ptrace::set_signal_mask(tid, ALL_SIGNALS).during("block signals of", tid)
+        ptrace::set_signal_mask(tid, ALL_SIGNALS).during("block signals of", tid)?;
+        Ok(true)
     }
 
     /// Lets everything run on.
