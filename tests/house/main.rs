@@ -12,7 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("checkpoint", &["sys", "cgroup"]),
     ("container", &["sys", "cgroup", "checkpoint"]),
     ("floe-oci", &["sys", "cgroup", "container", "tests"]),
-    ("floe-criu", &["sys", "cgroup", "checkpoint"]),
+    ("floe-criu", &["sys", "cgroup", "checkpoint", "tests"]),
     ("monitor", &["sys"]),
     ("floe", &["sys", "cgroup", "monitor", "tests"]),
     ("floed", &["sys", "cgroup", "monitor"]),

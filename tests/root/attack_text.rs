@@ -6,12 +6,12 @@ use std::fs;
 use tests::{Bundle, Container};
 
 /// Sets a window's title, and moves the cursor to overwrite the line.
-const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{9b}2K\r\u{8}\n";
+const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{9b}2K\r\u{8}\n\u{202e}";
 
 /// Nothing but printable text and the ends of lines.
 #[track_caller]
 fn harmless(text: &str) {
-    let bad = text.chars().find(|letter| letter.is_control() && *letter != '\n');
+    let bad = text.chars().find(|letter| (letter.is_control() && *letter != '\n') || *letter == '\u{202e}');
     assert_eq!(bad, None, "{text:?}");
 }
 

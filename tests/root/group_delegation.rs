@@ -124,8 +124,11 @@ fn a_user_does_not_leave_a_delegated_group() {
 
 #[test]
 fn a_user_moves_own_processes_and_no_others() {
-    let mut groups = need!(delegated(), "needs setpriv");
-    let roots = groups.start("%", &["sleep", "1000"]);
+    let groups = need!(delegated(), "needs setpriv");
+    // Root's, in another group: inside the delegated one v2 lets its owner move every process.
+    let mut others = Groups::new();
+    others.line("create %").succeeds();
+    let roots = others.start("%", &["sleep", "1000"]);
     let floe = Floe::as_user(1000);
     let floe_group = users_floe(&floe) + " group";
     let top = &groups.top;

@@ -11,7 +11,7 @@ use tests::{Bundle, Container};
 const USER: u32 = 1000;
 
 /// A bundle as `spec --rootless` makes it: a user namespace, no groups, no device nodes.
-fn rootless(bundle: Bundle) -> Bundle {
+pub(crate) fn rootless(bundle: Bundle) -> Bundle {
     let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
     bundle
         .push("/linux/namespaces", json!({"type": "user"}))
@@ -37,7 +37,7 @@ fn give(path: &Path, owner: u32) {
 }
 
 /// A command of the runtime that the user calls. The build may lie where the user cannot go.
-fn as_user(container: &Container, args: &[&str]) -> Command {
+pub(crate) fn as_user(container: &Container, args: &[&str]) -> Command {
     let directory = container.bundle().directory();
     let program = directory.join(container.runtime().program().file_name().expect("a name"));
     if !program.exists() {

@@ -175,9 +175,11 @@ impl Floe {
         left.extend(own.map(|mount| format!("mount {}", mount.display())));
         for hierarchy in host::cgroup_mounts() {
             for id in ids {
-                let group = hierarchy.join("floe").join(id);
-                if group.exists() {
-                    left.push(format!("group {}", group.display()));
+                let scope = format!("system.slice/floe-{id}.scope");
+                for group in [hierarchy.join("floe").join(id), hierarchy.join(scope)] {
+                    if group.exists() {
+                        left.push(format!("group {}", group.display()));
+                    }
                 }
             }
         }

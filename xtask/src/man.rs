@@ -29,6 +29,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "floe",
         "--package",
         "floe-oci",
+        "--package",
+        "floe-criu",
         "--bins",
         "--",
     ]);

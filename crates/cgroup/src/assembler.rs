@@ -10,6 +10,10 @@ pub(crate) enum Register {
     R2 = 2,
     R3 = 3,
     R4 = 4,
+    /// Keeps its value over calls.
+    R6 = 6,
+    /// The end of the stack.
+    R10 = 10,
 }
 
 /// What a register's new value is made of: the old one and an operand. The numbers are the
@@ -29,6 +33,20 @@ pub(crate) enum Operation {
     Set = 0xb0,
 }
 
+/// When a jump is taken; the numbers are the upper bits of the instruction's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Condition {
+    Equal = 0x10,
+    /// The register has a bit of the value's.
+    HasBits = 0x40,
+}
+
+/// A jump whose target is not known yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Label(usize);
+
 /// A program in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
@@ -36,6 +54,14 @@ pub(crate) struct Assembler {
 }
 
 const LOAD_U32: u8 = 0x61;
+const LOAD_U64: u8 = 0x79;
+const STORE_U32: u8 = 0x63;
+const STORE_U16: u8 = 0x6b;
+const JUMP_WITH_VALUE: u8 = 0x05;
+const CALL: u8 = 0x85;
+const TO_BIG_ENDIAN: u8 = 0xdc;
+/// In the place of the source register: the constant is a map's descriptor.
+const PSEUDO_MAP_FD: u64 = 1 << 12;
 const LOAD_CONSTANT: u8 = 0x18;
 const WITH_VALUE: u8 = 0x07;
 const WITH_REGISTER: u8 = 0x0f;
@@ -44,6 +70,52 @@ const EXIT: u8 = 0x95;
 impl Assembler {
     pub(crate) fn load_u32(&mut self, into: Register, base: Register, offset: i16) {
         self.push(LOAD_U32, into, base, offset, 0);
+    }
+
+    pub(crate) fn load_u64(&mut self, into: Register, base: Register, offset: i16) {
+        self.push(LOAD_U64, into, base, offset, 0);
+    }
+
+    pub(crate) fn store_u32(&mut self, base: Register, offset: i16, from: Register) {
+        self.push(STORE_U32, base, from, offset, 0);
+    }
+
+    pub(crate) fn store_u16(&mut self, base: Register, offset: i16, from: Register) {
+        self.push(STORE_U16, base, from, offset, 0);
+    }
+
+    /// Sixteen bits of the host's order in network order.
+    pub(crate) fn big_endian_16(&mut self, register: Register) {
+        self.push(TO_BIG_ENDIAN, register, Register::R0, 0, 16);
+    }
+
+    pub(crate) fn load_map(&mut self, into: Register, descriptor: i32) {
+        let at = self.code.len();
+        self.load_constant(into, u64::from(descriptor.unsigned_abs()));
+        self.code[at] |= PSEUDO_MAP_FD;
+    }
+
+    pub(crate) fn call(&mut self, helper: i32) {
+        self.push(CALL, Register::R0, Register::R0, 0, helper);
+    }
+
+    /// A jump forward, to where [`Assembler::land`] says.
+    pub(crate) fn jump(&mut self, when: Condition, register: Register, value: i32) -> Label {
+        let label = Label(self.code.len());
+        let opcode = JUMP_WITH_VALUE | when as u8;
+        self.push(opcode, register, Register::R0, 0, value);
+        label
+    }
+
+    /// The jump leads to the next instruction.
+    pub(crate) fn land(&mut self, label: &Label) {
+        let distance = (self.code.len() - label.0 - 1) as u64;
+        self.code[label.0] |= (distance & 0xffff) << 16;
+    }
+
+    /// An end before the last one.
+    pub(crate) fn end(&mut self) {
+        self.push(EXIT, Register::R0, Register::R0, 0, 0);
     }
 
     /// Takes the space of two instructions.
@@ -64,7 +136,7 @@ impl Assembler {
 
     /// Ends the program; its result is in `R0`.
     pub(crate) fn exit(mut self) -> Vec<u64> {
-        self.push(EXIT, Register::R0, Register::R0, 0, 0);
+        self.end();
         self.code
     }
 

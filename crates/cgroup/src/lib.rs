@@ -12,6 +12,7 @@ mod error;
 mod file;
 pub mod group;
 pub mod layout;
+pub mod net;
 pub mod plan;
 pub mod resources;
 pub mod stats;

@@ -1,8 +1,10 @@
 //! What a group uses and has used.
 
 mod parse;
+mod totals;
 
 pub(crate) use parse::list as numbers_in_list;
+pub use totals::Totals;
 
 use std::collections::BTreeMap;
 use std::path::Path;

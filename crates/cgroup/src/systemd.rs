@@ -7,6 +7,7 @@
 mod properties;
 mod unit;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::Pid;
@@ -35,6 +36,15 @@ const PROPERTIES: Target<'_> = Target {
 #[must_use]
 pub fn booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
+}
+
+/// Whether the caller's systemd is a user's: the system's belongs to somebody else. So it is for
+/// an ordinary user, and for one who is root in a user namespace of their own, as under Podman.
+#[must_use]
+pub fn is_users() -> bool {
+    let own = rustix::process::geteuid();
+    let system = std::fs::metadata("/run/systemd");
+    !own.is_root() || system.is_ok_and(|found| found.uid() != own.as_raw())
 }
 
 /// A connection to systemd: the system's, or that of the calling user.
@@ -164,11 +174,14 @@ impl Systemd {
     }
 
     /// Stops the unit, which ends what is left in it, and forgets its failure. One that is gone
-    /// is stopped.
+    /// is stopped; one of the same name in another slice is somebody else's, and left alone.
     ///
     /// # Errors
     /// systemd refuses, or the unit does not stop.
     pub fn stop(&mut self, unit: &Unit) -> Result<()> {
+        if self.is_foreign(unit)? {
+            return Ok(());
+        }
         let text = |text: &str| Value::Text(text.to_owned());
         let arguments = [text(unit.name()), text("replace")];
         let stopped = match self.connection.call(&MANAGER, "StopUnit", &arguments) {
@@ -181,6 +194,31 @@ impl Systemd {
             .connection
             .call(&MANAGER, "ResetFailedUnit", &[text(unit.name())]);
         stopped
+    }
+
+    /// Whether the loaded unit of this name lies elsewhere.
+    fn is_foreign(&mut self, unit: &Unit) -> Result<bool> {
+        if unit.is_slice() {
+            // Its name says where it lies.
+            return Ok(false);
+        }
+        let text = |text: &str| Value::Text(text.to_owned());
+        let found = self
+            .connection
+            .call(&MANAGER, "GetUnit", &[text(unit.name())]);
+        let path = match found {
+            Err(error) if error.is_about("org.freedesktop.systemd1.NoSuchUnit") => {
+                return Ok(false);
+            }
+            found => found?.text(0).unwrap_or_default(),
+        };
+        let target = Target {
+            path: &path,
+            ..PROPERTIES
+        };
+        let property = [text("org.freedesktop.systemd1.Scope"), text("Slice")];
+        let slice = self.connection.call(&target, "Get", &property)?.text(0);
+        Ok(slice.is_some_and(|slice| slice != unit.slice()))
     }
 
     /// The signal has: job number, job path, unit, result.

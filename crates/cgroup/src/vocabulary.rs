@@ -132,7 +132,9 @@ impl Assignment {
             let object = format!("{key}={text}");
             Err(Error::text("set", object, cause))
         };
-        if text.len() > LONGEST_VALUE || text.contains(['\0', '\n']) {
+        // A policy goes to no file.
+        let is_policy = key.entry().is_some_and(|entry| entry.unit == Unit::Policy);
+        if (text.len() > LONGEST_VALUE && !is_policy) || text.contains(['\0', '\n']) {
             return fails("not a value");
         }
         let Some(entry) = key.entry() else {

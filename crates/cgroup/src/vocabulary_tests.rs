@@ -648,6 +648,20 @@ fn what_is_effective_is_the_least_of_all_above() {
     assert_eq!(reading(&v2(), &tree, "cpu.max"), "max -> 100% by 1");
     assert_eq!(reading(&v2(), &tree, "cpuset.cpus"), "inherit -> 0-3");
     assert_eq!(reading(&v2(), &tree, "pids.max"), "5");
+    // On v1 the state alone would not tell whose it is.
+    let v1_tree = [
+        "freezer.state=FROZEN",
+        "freezer.self_freezing=0",
+        "/freezer.state=FROZEN",
+        "/freezer.self_freezing=1",
+    ];
+    let v2_tree = ["2:cgroup.freeze=0", "/2:cgroup.freeze=1"];
+    for (places, tree) in [(v1(), &v1_tree[..]), (v2(), &v2_tree[..])] {
+        assert_eq!(
+            reading(&places, tree, "freezer.state"),
+            "thawed -> frozen by 1"
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
@@ -13,6 +14,7 @@ use crate::files::pipe::PipeData;
 use crate::files::socket::Queues;
 use crate::files::{self, FileTable, tcp, tty, unix_socket};
 use crate::freeze::{FrozenTree, Process, State};
+use crate::freezer::Freezer;
 use crate::ids::{Ids, TaskIds};
 use crate::image::core::TaskKobjIdsEntry;
 use crate::image::file::{FileEntry, FileLockEntry, RemapFilePathEntry};
@@ -68,6 +70,9 @@ pub struct DumpOptions {
     pub ghost_limit: Option<u64>,
     /// Sockets whose peer is outside the tree are allowed.
     pub external_unix_sockets: bool,
+    /// The group of the tree (v1's freezer, or v2), by which it is stopped and thawed again; one
+    /// that was frozen before stays so unless the tree is ended.
+    pub freeze_group: Option<PathBuf>,
     /// Connections that nobody has accepted yet are dropped.
     pub skip_in_flight: bool,
     /// What the tree uses that is not part of it.
@@ -166,6 +171,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) shared_objects: Vec<SharedObject>,
     pub(crate) filters: seccomp::Filters,
     pub(crate) statistics: DumpStatistics,
+    /// Until the tree is stopped.
+    freezer: Option<Freezer>,
     pub(crate) frozen_at: Option<Instant>,
     /// The caller's namespaces.
     pub(crate) host: Inodes,
@@ -203,6 +210,7 @@ impl<'a> Dump<'a> {
             shared_objects: Vec::new(),
             filters: seccomp::Filters::default(),
             statistics: DumpStatistics::default(),
+            freezer: None,
             frozen_at: None,
             host: outline.host,
             own_namespaces: outline.own,
@@ -238,10 +246,13 @@ pub fn dump(images: &Directory, options: &DumpOptions) -> Result<DumpStatistics>
     obstacle::look(root)?;
     images.begin();
     let outline = Outline::of(root)?;
+    let freezer = options.freeze_group.as_deref();
+    let freezer = freezer.map(Freezer::open).transpose()?;
     if outline.own != 0 {
-        return dump_container(images, options, &outline);
+        return dump_container(images, options, &outline, freezer);
     }
     let mut dump = Dump::new(options, images, &outline);
+    dump.freezer = freezer;
     let tree = dump_tree(root, &mut dump)?;
     finish(tree, options.afterwards);
     write_statistics(&mut dump)?;
@@ -253,6 +264,7 @@ fn dump_container(
     images: &Directory,
     options: &DumpOptions,
     outline: &Outline,
+    freezer: Option<Freezer>,
 ) -> Result<DumpStatistics> {
     let root = Pid::from_raw(outline.inner_pid)
         .ok_or_else(|| Error::because("dump", options.tree, "it has no id inside"))?;
@@ -274,6 +286,7 @@ fn dump_container(
         |outside| -> Result<Vec<u8>> {
             inner::enter(&outline.pidfd, outline.own & !NamespaceKind::Pid.flag())?;
             let mut dump = Dump::new(options, images, outline);
+            dump.freezer = freezer;
             let tree = dump_tree(root, &mut dump)?;
             if killed_by_caller {
                 // From inside, the first process cannot be killed; it stays stopped until then.
@@ -321,7 +334,7 @@ fn dump_container(
 /// Stops the tree and writes everything down. On an error it runs on as it was.
 fn dump_tree(root: Pid, dump: &mut Dump<'_>) -> Result<FrozenTree> {
     let started = Instant::now();
-    let mut tree = FrozenTree::stop(root)?;
+    let mut tree = FrozenTree::stop(root, dump.freezer.take())?;
     dump.statistics.freezing = started.elapsed();
     dump.frozen_at = Some(Instant::now());
     let result = dump_stopped(&mut tree, dump);

@@ -11,6 +11,7 @@ use sys::ptrace::{self, Event, Options};
 
 use crate::arch::Registers;
 use crate::error::{Context, Error, Result};
+use crate::freezer::Freezer;
 use crate::inject::{EVENT_STOP, Injector};
 use crate::procfs::{self, Lines, Stat};
 
@@ -56,12 +57,25 @@ pub(crate) struct FrozenTree {
     pub(crate) processes: Vec<Process>,
     /// Threads that are seized but not yet known to be stopped.
     pending: Vec<Pid>,
+    /// The group that the tree is in.
+    freezer: Option<Freezer>,
 }
 
 impl FrozenTree {
-    /// Stops `root` and all its descendants.
-    pub(crate) fn stop(root: Pid) -> Result<Self> {
-        let mut tree = Self::default();
+    /// Stops `root` and all its descendants, by way of their group if there is one.
+    pub(crate) fn stop(root: Pid, freezer: Option<Freezer>) -> Result<Self> {
+        let mut tree = Self {
+            processes: Vec::new(),
+            pending: Vec::new(),
+            freezer,
+        };
+        if let Some(freezer) = &tree.freezer {
+            freezer.freeze()?;
+            tree.seize_frozen(root)?;
+        }
+        if let Some(freezer) = &tree.freezer {
+            freezer.thaw()?;
+        }
         tree.add(root)?;
         let mut next = 0;
         while next < tree.processes.len() {
@@ -71,6 +85,26 @@ impl FrozenTree {
             next += 1;
         }
         Ok(tree)
+    }
+
+    /// Tells everything that it has to stop, as soon as the group lets it.
+    fn seize_frozen(&mut self, root: Pid) -> Result<()> {
+        let mut waiting = vec![root];
+        while let Some(pid) = waiting.pop() {
+            if Stat::of(pid)?.state == 'Z' {
+                continue;
+            }
+            for tid in procfs::numbers_in(pid, "task")? {
+                let Some(tid) = Pid::from_raw(tid) else {
+                    continue;
+                };
+                self.attach(pid, tid)?;
+                let text = procfs::read(pid, &format!("task/{tid}/children"))?;
+                let numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
+                waiting.extend(numbers.filter_map(Pid::from_raw));
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, pid: Pid) -> Result<()> {
@@ -140,8 +174,8 @@ impl FrozenTree {
         &mut self.processes[at]
     }
 
-    /// Whether the thread stands still now; it may have ended.
-    fn seize(&mut self, pid: Pid, tid: Pid) -> Result<bool> {
+    /// Attaches to a thread and asks it to stop. One that has ended is not pending afterwards.
+    fn attach(&mut self, pid: Pid, tid: Pid) -> Result<()> {
         let status = Lines::status(pid, tid)?;
         let filtered = status.number("Seccomp") != 0;
         let options = Options {
@@ -151,9 +185,9 @@ impl FrozenTree {
         match ptrace::seize(tid, options) {
             Ok(()) => {}
             // It ended between the listing and now.
-            Err(Errno::SRCH) if Stat::of_thread(pid, tid).is_err() => return Ok(false),
+            Err(Errno::SRCH) if Stat::of_thread(pid, tid).is_err() => return Ok(()),
             Err(Errno::PERM) if Stat::of_thread(pid, tid).is_ok_and(|stat| stat.state == 'Z') => {
-                return Ok(false);
+                return Ok(());
             }
             Err(Errno::PERM) if status.number("TracerPid") != 0 => {
                 let cause = format!("process {} traces it", status.number("TracerPid"));
@@ -162,11 +196,21 @@ impl FrozenTree {
             Err(errno) => return Err(Error::kernel("stop thread", tid, errno)),
         }
         self.pending.push(tid);
-        ptrace::interrupt(tid).during("stop thread", tid)?;
+        ptrace::interrupt(tid).during("stop thread", tid)
+    }
+
+    /// Whether the thread stands still now; it may have ended.
+    fn seize(&mut self, pid: Pid, tid: Pid) -> Result<bool> {
+        if !self.pending.contains(&tid) {
+            self.attach(pid, tid)?;
+        }
+        if !self.pending.contains(&tid) {
+            return Ok(false);
+        }
         let stop_signal = wait_until_stopped(tid)?;
         let registers = Registers::of(tid).during("read registers of", tid)?;
         let mask = ptrace::signal_mask(tid).during("read signal mask of", tid)?;
-        self.pending.pop();
+        self.pending.retain(|pending| *pending != tid);
         let process = self.last();
         if let Some(signal) = stop_signal {
             process.state = State::Stopped(signal);
@@ -200,6 +244,9 @@ impl FrozenTree {
 
 impl Drop for FrozenTree {
     fn drop(&mut self) {
+        if let Some(freezer) = &self.freezer {
+            let _ = freezer.thaw();
+        }
         for process in self.processes.iter().rev() {
             if let (Some(injector), Some((address, length))) = (&process.injector, process.scratch)
             {
@@ -221,9 +268,17 @@ impl Drop for FrozenTree {
             {
                 let _ = rustix::process::kill_process(process.pid, rustix::process::Signal::STOP);
             }
-            for thread in &process.threads {
-                let _ = ptrace::detach(thread.tid, 0);
-            }
+        }
+        if let Some(freezer) = &self.freezer {
+            freezer.leave();
+        }
+        for thread in self
+            .processes
+            .iter()
+            .rev()
+            .flat_map(|process| &process.threads)
+        {
+            let _ = ptrace::detach(thread.tid, 0);
         }
         for tid in &self.pending {
             let _ = ptrace::detach(*tid, 0);

@@ -10,6 +10,7 @@ mod error;
 mod external;
 mod files;
 mod freeze;
+mod freezer;
 mod ids;
 pub mod image;
 mod inject;

@@ -54,7 +54,7 @@ pub fn create(request: Create<'_>) -> Result<Created> {
     let mut groups = Groups::place(&plan, &layout)?;
     refuse_inhabited(groups.outer())?;
     let directory = Directory::create(request.root, &plan.id)?;
-    let record = first_record(&plan, groups.outer());
+    let record = first_record(&plan, &groups);
     let made = directory
         .store(&record)
         .and_then(|()| directory.write("config.json", &text))
@@ -62,6 +62,7 @@ pub fn create(request: Create<'_>) -> Result<Created> {
         .and_then(|child| {
             let record = Record {
                 cgroup_paths: groups.outer().paths(),
+                resctrl: groups.resctrl(),
                 ..record.clone()
             };
             finish(
@@ -83,6 +84,7 @@ pub fn create(request: Create<'_>) -> Result<Created> {
             Err(undo(
                 &Record {
                     adopted_cgroups,
+                    resctrl: groups.resctrl(),
                     ..record
                 },
                 directory,
@@ -136,7 +138,6 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
         request.options.clone(),
     )?;
     prepare::inherited_fds(&plan.process)?;
-    prepare::intel_rdt(&plan.linux())?;
     warnings.extend(prepare::missing_capabilities(&plan));
     if !plan.namespaces.makes(Kind::Mount) && !plan.mounts.is_empty() {
         let text = "mounts: not made, for the container has no mount namespace of its own";
@@ -150,11 +151,12 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
 
 /// The record before anything is made: a runtime killed from here on leaves nothing that `delete`
 /// cannot find.
-fn first_record(plan: &Plan, groups: &cgroup::Group) -> Record {
+fn first_record(plan: &Plan, groups: &Groups<'_>) -> Record {
     Record {
         id: plan.id.to_string(),
         created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
-        cgroup_paths: groups.paths(),
+        cgroup_paths: groups.outer().paths(),
+        resctrl: groups.resctrl(),
         bundle: plan.bundle.clone(),
         rootfs: plan.rootfs.clone(),
         namespaces: plan.namespaces.all_flags(),

@@ -12,7 +12,7 @@ use crate::launch::{Child, Join, Launch, launch};
 use crate::plan::{Options, Plan};
 use crate::protocol::{self, Message};
 use crate::record::{self, Record};
-use crate::{label, prepare, query, spec};
+use crate::{groups, label, prepare, query, spec};
 
 /// What to execute, and where.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ pub fn exec(request: Exec<'_>) -> Result<Executed> {
         groups: &groups,
         below: &request.groups,
         first: init.pid,
+        record: &record,
     };
     let led = lead(&plan, &place, &child, &ours).and_then(|()| match &request.pid_file {
         None => Ok(()),
@@ -135,6 +136,7 @@ struct Place<'a> {
     below: &'a [(String, PathBuf)],
     /// The container's first process.
     first: Pid,
+    record: &'a Record,
 }
 
 fn lead(plan: &Plan, place: &Place<'_>, child: &Child, socket: &OwnedFd) -> Result<()> {
@@ -143,6 +145,7 @@ fn lead(plan: &Plan, place: &Place<'_>, child: &Child, socket: &OwnedFd) -> Resu
     let initial = affinity.and_then(|affinity| affinity.initial.as_deref());
     set_affinity(child.pid, "initial", initial)?;
     attach(place, child.pid)?;
+    groups::attach_resctrl(place.record, child.pid)?;
     set_affinity(
         child.pid,
         "final",

@@ -1,13 +1,16 @@
 //! The container's resource groups, and who makes them: we, or systemd.
 
+use std::path::PathBuf;
+
 use cgroup::Group;
-use cgroup::systemd::{Systemd, Unit};
+use cgroup::systemd::{Systemd, Unit, is_users};
+use rustix::process::Pid;
 
 use crate::error::{During, Error, Result};
 use crate::launch::Child;
 use crate::plan::{Plan, resources};
 use crate::record::{INNER_GROUP, Record};
-use crate::{prepare, spec};
+use crate::{prepare, resctrl, spec};
 
 /// The groups of a container that is being created.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(crate) struct Groups<'a> {
     outer: Group,
     /// The one with the processes: the same, or one below it.
     process: Group,
+    /// Groups of the resctrl file system, and where it is mounted.
+    resctrl: Option<(PathBuf, resctrl::Plan)>,
 }
 
 /// Who makes and removes the groups.
@@ -56,6 +61,7 @@ impl<'a> Groups<'a> {
             outer.clone()
         };
         Ok(Groups {
+            resctrl: place_resctrl(plan)?,
             plan,
             layout,
             manager,
@@ -74,12 +80,20 @@ impl<'a> Groups<'a> {
         &self.process
     }
 
+    /// The groups of the resctrl file system, for the record.
+    pub(crate) fn resctrl(&self) -> Option<resctrl::Groups> {
+        self.resctrl.as_ref().map(|(_, plan)| plan.groups.clone())
+    }
+
     pub(crate) fn layout(&self) -> &'a cgroup::Layout {
         self.layout
     }
 
     /// What comes before there is a process. systemd needs one to make a group.
     pub(crate) fn before(&mut self) -> Result<()> {
+        if let Some((root, plan)) = &mut self.resctrl {
+            resctrl::make(root, plan)?;
+        }
         if matches!(self.manager, Manager::Own) {
             self.outer.create().during(|| "make the groups")?;
             self.limit()?;
@@ -98,6 +112,9 @@ impl<'a> Groups<'a> {
 
     /// Puts the process where it belongs, before it does anything.
     pub(crate) fn attach(&mut self, child: &Child) -> Result<()> {
+        if let Some((root, plan)) = &self.resctrl {
+            resctrl::attach(root, &plan.groups, child.pid)?;
+        }
         let during = || "attach the process to its groups";
         if let Manager::Systemd { connection, unit } = &mut self.manager {
             let wanted = wanted(self.plan)?;
@@ -138,6 +155,36 @@ impl<'a> Groups<'a> {
     }
 }
 
+/// Decides about `linux.intelRdt`; one that asks for nothing is none.
+fn place_resctrl(plan: &Plan) -> Result<Option<(PathBuf, resctrl::Plan)>> {
+    let linux = plan.linux();
+    let wanted = linux
+        .intel_rdt
+        .as_ref()
+        .filter(|wanted| **wanted != spec::IntelRdt::default());
+    let Some(wanted) = wanted else {
+        return Ok(None);
+    };
+    let root = resctrl::mounted()?.ok_or_else(|| {
+        Error::plain("linux.intelRdt: not supported: the host has no resctrl file system mounted")
+    })?;
+    let plan = resctrl::place(&root, wanted, plan.id.as_str())?;
+    Ok(Some((root, plan)))
+}
+
+/// Puts another process of the container where its first one is.
+pub(crate) fn attach_resctrl(record: &Record, pid: Pid) -> Result<()> {
+    match &record.resctrl {
+        Some(groups) => {
+            let root = resctrl::mounted()?.ok_or_else(|| {
+                Error::plain("linux.intelRdt: the resctrl file system is not mounted any more")
+            })?;
+            resctrl::attach(&root, groups, pid)
+        }
+        None => Ok(()),
+    }
+}
+
 /// The limits of the configuration, with the device rules that every container has.
 fn wanted(plan: &Plan) -> Result<cgroup::Resources> {
     let linux = plan.linux();
@@ -160,8 +207,9 @@ fn is_user() -> bool {
 }
 
 fn systemd(path: Option<&str>, id: &str) -> Result<(Systemd, Unit)> {
-    let unit = Unit::parse(path, id, is_user()).during(|| "linux.cgroupsPath")?;
-    let connection = Systemd::connect(is_user()).during(|| "--systemd-cgroup")?;
+    let user = is_users();
+    let unit = Unit::parse(path, id, user).during(|| "linux.cgroupsPath")?;
+    let connection = Systemd::connect(user).during(|| "--systemd-cgroup")?;
     Ok((connection, unit))
 }
 
@@ -192,7 +240,14 @@ pub(crate) fn remove(record: &Record) -> Result<()> {
         let (mut connection, unit) = systemd(Some(path), &record.id)?;
         connection.stop(&unit).during(|| "stop the unit")?;
     }
-    record.group().remove().during(|| "remove the groups")
+    let removed = record.group().remove().during(|| "remove the groups");
+    // Without the mount there are no groups.
+    if let Some(groups) = &record.resctrl
+        && let Some(root) = resctrl::mounted()?
+    {
+        resctrl::remove(&root, groups, record.init_process_pid)?;
+    }
+    removed
 }
 
 impl<T> During<T> for cgroup::Result<T> {

@@ -22,6 +22,7 @@ mod prepare;
 mod protocol;
 mod query;
 mod record;
+mod resctrl;
 pub mod seccomp;
 pub mod spec;
 mod start;

@@ -208,16 +208,6 @@ pub(crate) fn inherited_fds(process: &process::Plan) -> Result<()> {
     }
 }
 
-/// Refuses `linux.intelRdt`: its groups would be directories of a file system that is not there.
-pub(crate) fn intel_rdt(linux: &spec::Linux) -> Result<()> {
-    match &linux.intel_rdt {
-        Some(wanted) if *wanted != spec::IntelRdt::default() => Err(Error::plain(
-            "linux.intelRdt: not supported: the host has no resctrl file system for floe",
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Moves `linux.netDevices` into the process's network namespace.
 pub(crate) fn move_devices(linux: &spec::Linux, pid: Pid) -> Result<()> {
     if linux.net_devices.is_empty() {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{During, Error, Result};
 use crate::id::ContainerId;
-use crate::spec;
+use crate::{resctrl, spec};
 
 /// The name of a group below the one with the limits (annotation [`crate::INNER_GROUP`]).
 pub(crate) const INNER_GROUP: &str = "payload";
@@ -47,6 +47,8 @@ pub(crate) struct Record {
     pub(crate) namespaces: u64,
     /// Where systemd makes the groups: `cgroupsPath` as it was given, or empty.
     pub(crate) systemd_unit: Option<String>,
+    /// Groups of the resctrl file system.
+    pub(crate) resctrl: Option<resctrl::Groups>,
     pub(crate) owner: u32,
     /// Whether the configuration has `poststart` or `poststop` hooks: `start` and `delete` read it
     /// again only then.

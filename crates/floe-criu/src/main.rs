@@ -78,6 +78,7 @@ fn dump(options: &Options, log: &mut Log) -> Result<()> {
             ghost_limit: Some(ghost_limit(options)?),
             external_unix_sockets: options.has("ext-unix-sk"),
             tcp_close: options.has("tcp-close"),
+            freeze_group: options.value("freeze-cgroup").map(PathBuf::from),
             network_lock: network_lock(options)?,
             skip_in_flight: options.has("skip-in-flight"),
             external: outside::external(options)?,
@@ -138,6 +139,7 @@ fn restore(options: &Options, log: &mut Log) -> Result<ExitCode> {
                 .value("root")
                 .map(|path| Place::Path(PathBuf::from(path))),
             mounts: outside::mounts(options),
+            external: outside::devices(options),
             join: outside::join(options)?,
             inherit: outside::inherit(options)?,
             empty_network: outside::empty_network(options),

@@ -179,7 +179,7 @@ const FLAGS: &[Flag] = &[
         "freeze-cgroup",
         None,
         Takes::Value,
-        "ignored: ptrace stops the tree",
+        "group of the tree, by which it is stopped",
     ),
     flag(
         "network-lock",
@@ -365,9 +365,17 @@ fn short(argument: &str) -> Result<(&'static Flag, Option<String>)> {
     }
 }
 
+/// What can be done.
+const ACTIONS: &[(&str, &str)] = &[
+    ("dump", "write a process tree to images"),
+    ("restore", "make a process tree from images"),
+    ("check", "tell whether the kernel has what it takes"),
+];
+
 /// What `--help` prints.
 pub(crate) fn help() -> String {
-    let mut text = String::from("usage: floe-criu dump|restore|check [OPTIONS]\n\n");
+    let actions: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
+    let mut text = format!("usage: floe-criu {} [OPTIONS]\n\n", actions.join("|"));
     for flag in FLAGS {
         let short = flag
             .short
@@ -383,6 +391,41 @@ mod tests {
 
     fn parse(line: &str) -> Options {
         Options::parse(line.split_whitespace().map(str::to_owned)).unwrap()
+    }
+
+    /// The table in the form that pages are made from. An action has all options: criu takes them
+    /// before and after it.
+    fn command() -> clap::Command {
+        let arguments = FLAGS.iter().map(|flag| {
+            let argument = clap::Arg::new(flag.long).long(flag.long).help(flag.help);
+            let argument = match flag.takes {
+                Takes::Nothing => argument.action(clap::ArgAction::SetTrue),
+                Takes::Value => argument.value_name("VALUE"),
+                Takes::Optional => argument
+                    .value_name("VALUE")
+                    .num_args(0..=1)
+                    .require_equals(true),
+            };
+            match flag.short {
+                Some(letter) => argument.short(letter),
+                None => argument,
+            }
+        });
+        let arguments: Vec<_> = arguments.collect();
+        let actions = ACTIONS
+            .iter()
+            .map(|(name, about)| clap::Command::new(name).about(*about).args(&arguments));
+        clap::Command::new("floe-criu")
+            .about("Checkpoint and restore with the command line of criu")
+            .disable_help_flag(true)
+            .disable_help_subcommand(true)
+            .args(&arguments)
+            .subcommands(actions.map(|action| action.disable_help_flag(true)))
+    }
+
+    #[test]
+    fn man_pages_and_completions() {
+        ::tests::pages::check(command());
     }
 
     #[test]

@@ -47,6 +47,14 @@ pub(crate) fn mounts(options: &Options) -> Vec<(String, Place)> {
         .collect()
 }
 
+/// Network devices whose other end is the caller's.
+pub(crate) fn devices(options: &Options) -> Vec<External> {
+    let named = options.values("external").filter_map(External::parse);
+    named
+        .filter(|external| matches!(external, External::NetworkDevice { .. }))
+        .collect()
+}
+
 /// `--empty-ns net`.
 pub(crate) fn empty_network(options: &Options) -> bool {
     options.values("empty-ns").any(|kind| kind == "net")

@@ -65,9 +65,14 @@ pub(crate) fn printable(text: &str) -> String {
     escaped(text, |letter| letter.escape_default().to_string())
 }
 
+/// Marks that change the order of the letters after them.
+fn reorders(letter: char) -> bool {
+    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn escaped(text: &str, escape: impl Fn(char) -> String) -> String {
     let letters = text.chars().map(|letter| {
-        if letter.is_control() {
+        if letter.is_control() || reorders(letter) {
             escape(letter)
         } else {
             letter.into()
@@ -82,6 +87,6 @@ mod tests {
 
     #[test]
     fn escapes_are_shown_not_sent() {
-        assert_eq!(printable("a\u{1b}[31mb"), "a\\u{1b}[31mb");
+        assert_eq!(printable("a\u{1b}[31mb\u{202e}"), "a\\u{1b}[31mb\\u{202e}");
     }
 }

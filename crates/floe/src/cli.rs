@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::command;
+use crate::{command, output};
 
 /// Isolate, control and look at containers
 #[derive(Debug, Parser)]
@@ -95,7 +95,13 @@ pub(crate) fn run() -> Result<u8> {
         Ok(arguments) => arguments.command.run(),
         Err(error) => {
             let wrong = error.use_stderr();
-            error.print()?;
+            let text = error.render().to_string();
+            // A wrong word is repeated, whoever it came from.
+            if monitor::text::plain_lines(&text) == text {
+                error.print()?;
+            } else {
+                output::note(&text);
+            }
             // As docker: a wrong flag is 125.
             Ok(if wrong { 125 } else { 0 })
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::flags::CreateFlags;
 use crate::layer::{Layer, Seed};
+use crate::plan::group::group;
 use crate::plan::identity::{IdMaps, User};
 use crate::plan::mounts::{KernelView, Mount, Source, requested, to_oci};
 use crate::plan::spec::{Namespace, Namespaces, OverlayMount, Parts, build};
@@ -161,11 +162,13 @@ impl Draft {
                 (layer.root(), overlays)
             }
         };
+        let group = group(flags.limits.cgroup_parent.as_deref(), id, host::keeper())?;
+        record.systemd_group = group.systemd;
         let place = Place {
             rootfs,
             overlays,
             mounts,
-            cgroup: self.cgroup(flags, id)?,
+            cgroup: group.path,
         };
         let spec = build(&self.parts(flags, hostname, place)?)?;
         let bundle = container_dir.bundle();
@@ -395,19 +398,6 @@ impl Draft {
             Some(directory) if directory.starts_with('/') => Ok(directory.clone()),
             Some(directory) => bail!("--workdir `{directory}`: an absolute path"),
             None => Ok(self.root.directory.clone()),
-        }
-    }
-
-    /// Root's containers have groups below /floe. Others leave it to the runtime, which knows
-    /// what is delegated to the caller.
-    fn cgroup(&self, flags: &CreateFlags, id: &str) -> Result<Option<String>> {
-        match &flags.limits.cgroup_parent {
-            Some(parent) if parent.starts_with('/') && !parent.split('/').any(|p| p == "..") => {
-                Ok(Some(format!("{}/{id}", parent.trim_end_matches('/'))))
-            }
-            Some(parent) => bail!("--cgroup-parent `{parent}`: an absolute path without `..`"),
-            None if rustix::process::geteuid().is_root() => Ok(Some(format!("/floe/{id}"))),
-            None => Ok(None),
         }
     }
 }

@@ -152,7 +152,7 @@ pub(crate) struct LimitFlags {
         allow_hyphen_values = true
     )]
     pub(crate) pids: Option<i64>,
-    /// Make its group below this one instead of /floe
+    /// Make its group below this one, or in this slice of systemd's
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
 }

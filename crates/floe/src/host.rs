@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::plan::group::Keeper;
 use crate::plan::identity::{Caller, subordinate};
 use crate::plan::root::Entry;
 use crate::plan::spec::Device;
@@ -128,6 +129,18 @@ pub(crate) fn homes() -> Vec<PathBuf> {
     homes.sort();
     homes.dedup();
     homes
+}
+
+/// Who makes the caller's resource groups.
+#[must_use]
+pub(crate) fn keeper() -> Keeper {
+    if !rustix::process::geteuid().is_root() {
+        Keeper::Runtime
+    } else if cgroup::systemd::booted() && !cgroup::systemd::is_users() {
+        Keeper::Systemd
+    } else {
+        Keeper::Root
+    }
 }
 
 /// The caller and the ids that are set aside for it; root's containers take floe's.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use monitor::text::{plain_json, plain_lines};
 use serde::Serialize;
 
 use crate::runtime::WithCode;
@@ -26,12 +27,12 @@ pub(crate) fn print(text: &str) -> Result<()> {
     raw(text.as_bytes())
 }
 
-/// Prints a line.
+/// Prints a line; text of others in it cannot reach the terminal's escape sequences.
 ///
 /// # Errors
 /// Standard output is closed.
 pub(crate) fn line(text: &str) -> Result<()> {
-    print(&format!("{text}\n"))
+    print(&format!("{}\n", plain_lines(text)))
 }
 
 /// Prints a value as JSON.
@@ -39,7 +40,15 @@ pub(crate) fn line(text: &str) -> Result<()> {
 /// # Errors
 /// Standard output is closed.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
-    line(&serde_json::to_string_pretty(value)?)
+    line(&plain_json(&serde_json::to_string_pretty(value)?))
+}
+
+/// Prints a value as one line of JSON.
+///
+/// # Errors
+/// Standard output is closed.
+pub(crate) fn json_line(value: &serde_json::Value) -> Result<()> {
+    line(&plain_json(&value.to_string()))
 }
 
 /// Prints bytes.
@@ -60,7 +69,7 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
     reason = "notes to the user go beside the output"
 )]
 pub(crate) fn note(text: &str) {
-    eprintln!("floe: {text}");
+    eprintln!("floe: {}", plain_lines(text));
 }
 
 /// Prints an error and gives the status it ends with.
@@ -73,7 +82,7 @@ pub(crate) fn error(error: &anyhow::Error) -> ExitCode {
             .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     });
     if !broken {
-        eprintln!("floe: {}", describe(error));
+        eprintln!("floe: {}", plain_lines(&describe(error)));
     }
     ExitCode::from(
         error

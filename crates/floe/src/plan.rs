@@ -1,5 +1,6 @@
 //! Decisions about a new container, as pure functions over values: `flags → root → spec`.
 
+pub(crate) mod group;
 pub(crate) mod identity;
 pub(crate) mod mounts;
 pub(crate) mod process;

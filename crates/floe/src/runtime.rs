@@ -56,11 +56,28 @@ impl Runtime {
     /// A subcommand, whose standard input and output are the caller's to set.
     #[must_use]
     pub(crate) fn command(&self, subcommand: &str) -> Command {
+        let mut command = self.program();
+        command.arg(subcommand);
+        command
+    }
+
+    fn program(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
             .arg("--root")
             .arg(&self.root)
-            .args(["--log-format", "json", subcommand]);
+            .args(["--log-format", "json"]);
+        command
+    }
+
+    /// `create`, whose groups systemd makes if `systemd`.
+    #[must_use]
+    pub(crate) fn create_command(&self, systemd: bool) -> Command {
+        let mut command = self.program();
+        if systemd {
+            command.arg("--systemd-cgroup");
+        }
+        command.arg("create");
         command
     }
 
@@ -163,6 +180,9 @@ pub(crate) fn launch(store: &Store, container: &Container, runtime: &Runtime) ->
     }
     if record.interactive {
         command.arg("--interactive");
+    }
+    if record.systemd_group {
+        command.arg("--systemd-cgroup");
     }
     if record.remove {
         let own = std::env::current_exe().context("find own program")?;

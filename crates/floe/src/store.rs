@@ -70,6 +70,12 @@ impl Store {
         self.run.join("events")
     }
 
+    /// What was used and by whom, kept after its end.
+    #[must_use]
+    pub(crate) fn account(&self) -> PathBuf {
+        self.state.join(monitor::account::ACCOUNT)
+    }
+
     #[must_use]
     pub(crate) fn containers(&self) -> PathBuf {
         self.state.join("containers")

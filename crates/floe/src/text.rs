@@ -1,25 +1,6 @@
 //! Text that came from a container, made fit for a terminal.
 
-/// The text with every control character (and every letter that reorders others) as an escape:
-/// a container's name or argument must not move the cursor or retitle the window of whoever
-/// lists it.
-#[must_use]
-pub(crate) fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() || is_invisible(letter) {
-            plain.extend(letter.escape_default());
-        } else {
-            plain.push(letter);
-        }
-    }
-    plain
-}
-
-/// Marks that change the order of the letters after them, or have no width.
-fn is_invisible(letter: char) -> bool {
-    matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
+pub(crate) use monitor::text::plain;
 
 /// A table with its columns aligned; the last is not padded.
 #[must_use]
@@ -90,15 +71,6 @@ pub(crate) fn span(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escapes_cannot_reach_the_terminal() {
-        assert_eq!(
-            plain("a\u{1b}[2J\r\n\u{7}\u{202e}b"),
-            "a\\u{1b}[2J\\r\\n\\u{7}\\u{202e}b"
-        );
-        assert_eq!(plain("grün é 雪"), "grün é 雪");
-    }
 
     #[test]
     fn columns_align() {

@@ -42,5 +42,5 @@ fn say(text: &str) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the one place that prints errors")]
 fn tell(message: &str) {
-    eprintln!("floed: {message}");
+    eprintln!("floed: {}", ::monitor::text::plain_lines(message));
 }

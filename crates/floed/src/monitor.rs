@@ -5,6 +5,7 @@
 //! standard streams or the terminal, copies them to the log and to attached clients, and starts
 //! the container again where its policy says so. One thread, one epoll set, one match.
 
+mod account;
 mod clients;
 mod machine;
 mod options;

@@ -43,7 +43,7 @@ fn line(time: &str, id: &str, action: &str, details: &[(&str, &str)]) -> String 
     line
 }
 
-fn quote(text: &mut String, value: &str) {
+pub(crate) fn quote(text: &mut String, value: &str) {
     text.push('"');
     for letter in value.chars() {
         match letter {

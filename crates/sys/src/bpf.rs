@@ -30,6 +30,8 @@ pub enum AttachType {
     CgroupInet6Bind = 9,
     CgroupInet4Connect = 10,
     CgroupInet6Connect = 11,
+    CgroupUdp4Sendmsg = 14,
+    CgroupUdp6Sendmsg = 15,
 }
 
 /// How a new program gets along with those that are attached already.
@@ -64,6 +66,8 @@ struct LoadAttr {
     kern_version: u32,
     prog_flags: u32,
     prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
 }
 
 #[repr(C)]
@@ -128,6 +132,28 @@ struct ProgramInfo {
 /// `EPERM` without CAP_BPF (before Linux 5.8: CAP_SYS_ADMIN); `EINVAL`, `EACCES` where the
 /// verifier refuses the program.
 pub fn load(kind: ProgramType, name: &str, instructions: &[u64]) -> Result<OwnedFd> {
+    load_expecting(kind, 0, name, instructions)
+}
+
+/// Loads a program that is for this hook only: what it may do and return depends on the hook.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(
+    kind: ProgramType,
+    hook: AttachType,
+    name: &str,
+    instructions: &[u64],
+) -> Result<OwnedFd> {
+    load_expecting(kind, hook as u32, name, instructions)
+}
+
+fn load_expecting(
+    kind: ProgramType,
+    expected_attach_type: u32,
+    name: &str,
+    instructions: &[u64],
+) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache-2.0";
     let attr = LoadAttr {
         prog_type: kind as u32,
@@ -135,6 +161,7 @@ pub fn load(kind: ProgramType, name: &str, instructions: &[u64]) -> Result<Owned
         insns: instructions.as_ptr() as u64,
         license: LICENSE.as_ptr() as u64,
         prog_name: fixed_name(name),
+        expected_attach_type,
         ..LoadAttr::default()
     };
     // The pointers in `attr` are a slice's and a constant's, alive until the call returns.

@@ -8,6 +8,7 @@
 //! outlives the call, and every length is that reference's own.
 
 pub mod bpf;
+pub mod bpf_map;
 pub mod child;
 pub mod clone;
 pub mod cpu;
@@ -37,6 +38,7 @@ pub mod process_memory;
 pub mod procfs;
 pub mod ptrace;
 pub mod resident;
+pub mod rtnetlink;
 pub mod scheduling;
 pub mod sealed;
 pub mod seccomp;

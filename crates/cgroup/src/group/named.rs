@@ -151,6 +151,15 @@ impl Group {
         found.into_iter().collect()
     }
 
+    /// The path from the mount's root in the hierarchy that speaks for the group.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        let speaker = self.telling()?;
+        let directory = self.directories().find(|found| found.path == speaker)?;
+        let below = speaker.strip_prefix(&directory.base).ok()?;
+        Some(Path::new("/").join(below))
+    }
+
     /// A number that this group has and no group of the same name had before it.
     #[must_use]
     pub fn identity(&self) -> Option<u64> {

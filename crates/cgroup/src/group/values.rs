@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::{Directory, Group};
+use super::{Directory, Group, kept_text};
 use crate::controller::Controller;
 use crate::error::{Error, Result};
 use crate::file;
+use crate::net::{Hook, Policy};
 use crate::plan::{Place, Write};
 use crate::vocabulary::{self, Assignment, Key, Reading, Step};
 
@@ -72,8 +73,23 @@ impl Group {
                 }
                 result => result,
             },
-            _ => self.carry_out(write),
+            (key, text) => match Hook::of_key(key) {
+                Some(hook) => self.keep_policy(hook, key, text),
+                None => self.carry_out(write),
+            },
         }
+    }
+
+    /// Sets a policy and keeps its text, which the programs do not tell, with the group.
+    fn keep_policy(&self, hook: Hook, key: &str, text: &str) -> Result<()> {
+        let Some(group) = self.v2_path() else {
+            return Err(self.describe_error("set network policy of", "no v2 group on this host"));
+        };
+        if kept_text::read(group, key).unwrap_or_else(open_policy) == text {
+            return Ok(());
+        }
+        self.set_policy(hook, &Policy::parse(text)?)?;
+        kept_text::write(group, key, text)
     }
 
     /// What the group has of a key.
@@ -112,7 +128,15 @@ impl Group {
         if !inside(directory) {
             return None;
         }
+        if Hook::of_key(name).is_some() {
+            return Some(kept_text::read(directory, name).unwrap_or_else(open_policy));
+        }
         // What may not be read is not there for the caller.
         file::read_optional(&directory.join(name)).ok().flatten()
     }
+}
+
+/// The policy of a group that has none.
+fn open_policy() -> String {
+    "allow".to_owned()
 }

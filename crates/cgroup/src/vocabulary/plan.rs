@@ -128,6 +128,11 @@ impl Planner<'_> {
                 }
                 _ => Ok(()),
             },
+            Side::Policy => {
+                let text = value.map_or_else(String::new, |value| value.print(entry.unit));
+                self.push(place, entry.name, text);
+                Ok(())
+            }
             Side::Compound(compound) => self.compound(compound, place, assignment, value),
             Side::Files(candidates) => {
                 let found = candidates.iter().find_map(|(file, notation)| {
@@ -363,7 +368,7 @@ impl Notation {
             }
             (_, Value::Text(text)) => text.clone(),
             (_, Value::Number(number)) => number.to_string(),
-            (_, Value::Bandwidth { .. } | Value::Rates(_)) => String::new(),
+            (_, Value::Bandwidth { .. } | Value::Rates(_) | Value::Policy(_)) => String::new(),
         }
     }
 }

@@ -107,10 +107,18 @@ fn value_at(
     match side {
         Side::Lacks(_) => None,
         Side::Always(fixed) => Value::parse(entry.unit, fixed).ok(),
+        // v1's `freezer.state` tells what the groups above do as well.
+        Side::Files([(state, Notation::FreezerState)]) => {
+            match (file("freezer.self_freezing"), file(state)) {
+                (Some(own), _) => Notation::Freeze.read(entry.unit, &own),
+                (None, state) => Notation::FreezerState.read(entry.unit, &state?),
+            }
+        }
         Side::Files(candidates) => candidates.iter().find_map(|(candidate, notation)| {
             let text = file(&candidate.replacen('*', variable, 1))?;
             notation.read(entry.unit, &text)
         }),
+        Side::Policy => Value::parse(entry.unit, &files(level, place, entry.name)?).ok(),
         Side::Compound(Compound::SwapV1) => {
             file("memory.memsw.limit_in_bytes")?;
             Some(Value::Limit(swap_v1(place, &|_, place, name| {
@@ -168,6 +176,10 @@ fn allows_less(above: &Value, own: &Value) -> bool {
                 u128::from(*above) * u128::from(own_period) < u128::from(*own) * u128::from(period)
             }
         },
+        // Both are asked; only where the group has none of its own is the one above all there is.
+        (Value::Policy(above), Value::Policy(own)) => own.is_open() && !above.is_open(),
+        // Whoever is below a frozen group is held.
+        (Value::Text(above), Value::Text(own)) => above == "frozen" && own == "thawed",
         _ => false,
     }
 }
@@ -206,7 +218,7 @@ impl Notation {
                 _ => "frozen".to_owned(),
             }),
             (_, Unit::Word(_)) => Value::Text(text.split(' ').next()?.to_owned()),
-            (_, Unit::Rates | Unit::Text) => Value::Text(text.to_owned()),
+            (_, Unit::Rates | Unit::Policy | Unit::Text) => Value::Text(text.to_owned()),
         })
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum Side {
     Lacks(&'static str),
     /// Not as a file, but always with this value.
     Always(&'static str),
+    /// As programs on the v2 group, whose text the group keeps.
+    Policy,
     /// In several files together: v1's memory and swap, v1's bandwidth, the rates of devices.
     Compound(Compound),
 }
@@ -119,6 +121,19 @@ const fn of_v2(
         default: "max",
         v1: Side::Lacks(ONLY_V2),
         v2: Side::Files(files),
+        about,
+        bounds: true,
+    }
+}
+
+const fn policy(name: &'static str, about: &'static str) -> Entry {
+    Entry {
+        name,
+        unit: Unit::Policy,
+        controller: None,
+        default: "allow",
+        v1: Side::Lacks(ONLY_V2),
+        v2: Side::Policy,
         about,
         bounds: true,
     }
@@ -450,8 +465,13 @@ const ENTRIES: &[Entry] = &[
         v1: file(&[("freezer.state", FreezerState)]),
         v2: file(&[("cgroup.freeze", Freeze)]),
         about: "whether its processes are held",
-        bounds: false,
+        bounds: true,
     },
+    policy(
+        "net.connect",
+        "peers that its sockets may connect and send datagrams to",
+    ),
+    policy("net.bind", "addresses and ports that its sockets may have"),
 ];
 
 /// Files and knobs that were `cpuset`'s before memset was a subsystem of its own.

@@ -1,5 +1,6 @@
 //! Values and the units in which people write them.
 
+use crate::net::Policy;
 use crate::resources::Limit;
 
 use super::rates::Rates;
@@ -25,6 +26,8 @@ pub enum Unit {
     List,
     /// `8:0 rbps=10M wbps=max riops=100 wiops=max`, devices separated by `;`.
     Rates,
+    /// `deny; allow tcp 10.0.0.0/8:443`
+    Policy,
     /// One of these words.
     Word(&'static [&'static str]),
     /// As the kernel has it.
@@ -45,6 +48,7 @@ pub enum Value {
     /// `None` = the parent's.
     List(Option<Vec<u32>>),
     Rates(Vec<Rates>),
+    Policy(Policy),
     Text(String),
 }
 
@@ -81,6 +85,7 @@ impl Value {
                 list => Some(numbers(list).ok_or_else(wrong)?),
             }),
             Unit::Rates => Self::Rates(Rates::parse_all(text)?),
+            Unit::Policy => Self::Policy(Policy::parse(text).map_err(|error| error.to_string())?),
             Unit::Word(words) => match words.iter().find(|word| **word == text) {
                 Some(word) => Self::Text((*word).to_owned()),
                 None => return Err(wrong()),
@@ -107,6 +112,7 @@ impl Value {
                 let rates: Vec<String> = rates.iter().map(Rates::print).collect();
                 rates.join("; ")
             }
+            (Self::Policy(policy), _) => policy.to_string(),
             (Self::Text(text), _) => text.clone(),
         }
     }
@@ -126,6 +132,7 @@ impl Unit {
             Self::Percent => "a percentage from 0 to 100".to_owned(),
             Self::List => "a list such as 0-2,4, or inherit".to_owned(),
             Self::Rates => "devices and rates such as 8:0 rbps=10M wiops=100".to_owned(),
+            Self::Policy => "a policy such as deny; allow tcp 10.0.0.0/8:443".to_owned(),
             Self::Word(words) => words.join(" or "),
             Self::Text => "a value as the kernel has it".to_owned(),
         }

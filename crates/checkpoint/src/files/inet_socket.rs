@@ -133,21 +133,11 @@ pub(crate) fn interface_name(scope: u32) -> Option<String> {
     if scope == 0 {
         return None;
     }
-    for entry in std::fs::read_dir("/sys/class/net").ok()?.flatten() {
-        let index = std::fs::read_to_string(entry.path().join("ifindex")).ok()?;
-        if index.trim() == scope.to_string() {
-            return entry.file_name().into_string().ok();
-        }
-    }
-    None
+    sys::rtnetlink::name_of(scope).ok()
 }
 
 fn interface_index(name: &str) -> u32 {
-    let path = format!("/sys/class/net/{name}/ifindex");
-    std::fs::read_to_string(path)
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
+    sys::netlink::index_of(name).unwrap_or(0)
 }
 
 const ICMP_FILTER: i32 = 1;

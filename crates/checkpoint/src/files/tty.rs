@@ -203,6 +203,8 @@ pub(crate) struct Terminals {
     masters: HashMap<u32, (OwnedFd, bool)>,
     /// A slave by number.
     slaves: HashMap<u32, OwnedFd>,
+    /// Whether ptys are the tree's own, so that a new master can stand in for one outside.
+    own: bool,
 }
 
 impl Terminals {
@@ -224,7 +226,7 @@ impl Terminals {
         let is_master = is_master(info);
         // One that was hung up has no settings: its master was closed before the dump.
         let hung_up = info.termios.is_none();
-        if !is_master && !hung_up && !self.masters.contains_key(&index) {
+        if !is_master && !hung_up && !self.masters.contains_key(&index) && !self.own {
             return from_caller(path);
         }
         self.master(index)?;
@@ -250,6 +252,21 @@ impl Terminals {
         .during("open", slave)
     }
 
+    /// The ptys of a tree with mounts of its own; `made`: masters that stand already, by number.
+    pub(crate) fn own(made: Vec<(u32, OwnedFd)>) -> Self {
+        let masters = made.into_iter().map(|(index, fd)| (index, (fd, false)));
+        Self {
+            masters: masters.collect(),
+            slaves: HashMap::new(),
+            own: true,
+        }
+    }
+
+    /// Makes sure that there is a master for a slave, if the pty is the tree's own.
+    pub(crate) fn adopt(&mut self, index: u32) -> Result<()> {
+        if self.own { self.master(index) } else { Ok(()) }
+    }
+
     /// Whether its master is ours.
     pub(crate) fn has(&self, index: u32) -> bool {
         self.masters.contains_key(&index)
@@ -263,28 +280,12 @@ impl Terminals {
         if index >= MAX_PTYS {
             return Err(Error::because("make pty", index, "its number is too large"));
         }
-        // Numbers are handed out from below.
-        let mut others = Vec::new();
-        loop {
-            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-            let master =
-                rustix::fs::open("/dev/ptmx", flags, Mode::empty()).during("open", "/dev/ptmx")?;
-            let number =
-                sys::terminal_state::pty_number(&master).during("ask for the number of", "pty")?;
-            if number == index {
-                sys::terminal_state::set_locked(&master, false).during("unlock pty", index)?;
-                self.masters.insert(index, (master, false));
-                return Ok(());
-            }
-            if number > index {
-                return Err(Error::because(
-                    "make pty",
-                    index,
-                    "somebody else has its number",
-                ));
-            }
-            others.push(master);
-        }
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master = make_master(index, || {
+            rustix::fs::open("/dev/ptmx", flags, Mode::empty())
+        })?;
+        self.masters.insert(index, (master, false));
+        Ok(())
     }
 
     /// Settings, once all is open.
@@ -385,8 +386,9 @@ impl Terminals {
         Ok(slave.as_raw_fd())
     }
 
-    /// Locks what was locked and lets go of what only the restore needed.
-    pub(crate) fn finish(&mut self, infos: &[TtyInfoEntry]) -> Result<()> {
+    /// Locks what was locked and lets go of what only the restore needed. Returns the masters that
+    /// no process of the tree has, by number.
+    pub(crate) fn finish(&mut self, infos: &[TtyInfoEntry]) -> Result<Vec<(u32, OwnedFd)>> {
         for info in infos.iter().filter(|info| info.locked) {
             let master = info
                 .pty
@@ -396,9 +398,29 @@ impl Terminals {
                 sys::terminal_state::set_locked(master, true).during("lock", "pty")?;
             }
         }
-        self.masters.clear();
         self.slaves.clear();
-        Ok(())
+        let masters = self.masters.drain().filter(|(_, (_, given))| !given);
+        Ok(masters.map(|(index, (fd, _))| (index, fd)).collect())
+    }
+}
+
+/// The master of pty `index`, unlocked. `open` opens `ptmx` of its file system.
+pub(crate) fn make_master(index: u32, open: impl Fn() -> sys::Result<OwnedFd>) -> Result<OwnedFd> {
+    // Numbers are handed out from below.
+    let mut others = Vec::new();
+    loop {
+        let master = open().during("open", "ptmx")?;
+        let number =
+            sys::terminal_state::pty_number(&master).during("ask for the number of", "pty")?;
+        if number == index {
+            sys::terminal_state::set_locked(&master, false).during("unlock pty", index)?;
+            return Ok(master);
+        }
+        if number > index {
+            let cause = "somebody else has its number";
+            return Err(Error::because("make pty", index, cause));
+        }
+        others.push(master);
     }
 }
 

@@ -11,6 +11,7 @@ pub mod file;
 pub mod ipc;
 pub mod memory;
 pub mod namespace;
+pub mod network;
 pub mod socket;
 pub mod tree;
 pub mod tty;

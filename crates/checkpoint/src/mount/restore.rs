@@ -22,6 +22,7 @@ use sys::mount::{Attributes, Scope, attribute};
 use super::plan::{Origin, Plan, Propagation, Source, Step, propagation};
 use super::{tmpfs, type_of};
 use crate::error::{Context, Error, Result};
+use crate::files::tty::make_master;
 use crate::image::Directory;
 use crate::image::namespace::{Fstype, MntEntry};
 
@@ -32,6 +33,13 @@ pub(crate) struct Given {
     pub(crate) mounts: HashMap<String, OwnedFd>,
 }
 
+/// What stands.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// Masters of terminals that are mounted somewhere, by number.
+    pub(crate) terminals: Vec<(u32, OwnedFd)>,
+}
+
 /// The mounts while they are made.
 struct Maker<'a> {
     entries: &'a [MntEntry],
@@ -40,6 +48,7 @@ struct Maker<'a> {
     sources: Vec<OwnedFd>,
     /// The root of each mount that stands, by position of its entry.
     made: HashMap<usize, OwnedFd>,
+    terminals: Vec<(u32, OwnedFd)>,
 }
 
 /// Makes all mounts in the caller's mount namespace, which is the tree's own, and changes its root.
@@ -50,7 +59,7 @@ pub(crate) fn restore(
     given: &Given,
     place: &Path,
     images: &Directory,
-) -> Result<HashMap<u32, OwnedFd>> {
+) -> Result<Made> {
     let recursive = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", recursive).during("make private", "/")?;
     let yard = make_yard(place)?;
@@ -60,22 +69,21 @@ pub(crate) fn restore(
         yard,
         sources: Vec::new(),
         made: HashMap::new(),
+        terminals: Vec::new(),
     };
     for (number, source) in plan.sources.iter().enumerate() {
-        let source = maker.source(number, source, given)?;
-        maker.sources.push(source);
+        let root = maker.source(number, source, given)?;
+        maker.make_terminals(number, source, &root, plan)?;
+        maker.sources.push(root);
     }
     for step in &plan.steps {
         maker.step(step)?;
     }
     maker.become_root(plan)?;
     maker.finish(plan)?;
-    let id = |at: usize| entries[at].mnt_id;
-    Ok(maker
-        .made
-        .into_iter()
-        .map(|(at, fd)| (id(at), fd))
-        .collect())
+    Ok(Made {
+        terminals: maker.terminals,
+    })
 }
 
 fn make_yard(place: &Path) -> Result<OwnedFd> {
@@ -141,6 +149,32 @@ impl Maker<'_> {
         let place = self.place(&name, &detached)?;
         sys::mount::attach(&detached, &place).during("mount in the yard", &name)?;
         Ok(detached)
+    }
+
+    /// A terminal that is mounted somewhere (`/dev/console`) has to be there first.
+    fn make_terminals(
+        &mut self,
+        number: usize,
+        source: &Source,
+        root: &OwnedFd,
+        plan: &Plan,
+    ) -> Result<()> {
+        let Origin::New(model) = source.origin else {
+            return Ok(());
+        };
+        if self.entries[model].fstype != Fstype::Devpts as u32 {
+            return Ok(());
+        }
+        let mounted = plan.steps.iter().filter(|step| step.source == number);
+        let mut indices: Vec<u32> = mounted.filter_map(|step| step.path.parse().ok()).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        for index in indices {
+            let open = || rustix::fs::openat(root, "ptmx", flags, Mode::empty());
+            self.terminals.push((index, make_master(index, open)?));
+        }
+        Ok(())
     }
 
     /// A directory or file in the yard, to mount `what` on.

@@ -1,6 +1,7 @@
 //! The namespaces that a tree has of its own: which, and what is in them.
 
 pub(crate) mod ipc;
+pub(crate) mod network;
 pub(crate) mod time;
 pub(crate) mod uts;
 
@@ -207,6 +208,9 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result<()> {
     if has(Kind::Ipc) {
         ipc::dump(dump.images, id_of(root, Kind::Ipc))?;
         crate::ipc::dump(id_of(root, Kind::Ipc), dump)?;
+    }
+    if has(Kind::Network) && !dump.options.empty_network {
+        network::dump(dump.images, id_of(root, Kind::Network))?;
     }
     let time = if has(Kind::Time) {
         id_of(root, Kind::Time)

@@ -6,19 +6,23 @@
 //! with it all that lives in its pid namespace.
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
+use sys::rtnetlink::Socket;
 
 use super::load::Plan;
 use super::tree::{self, Forest};
 use super::{Place, RestoreOptions, Restored, Stage, Steps, build};
 use crate::error::{Context, Error, Result};
+use crate::files::tty::Terminals;
 use crate::image::Directory;
 use crate::inject::Injector;
 use crate::inner::{self, Descriptors, Inner, Outside, Report};
-use crate::mount::{self, plan as mount_plan, restore::Given};
+use crate::mount::restore::{Given, Made};
+use crate::mount::{self, plan as mount_plan};
 use crate::namespace::{self, Kind, id_of};
 use crate::procfs;
 
@@ -65,8 +69,8 @@ pub(crate) fn restore(
         &plan.task_ids(),
         Descriptors::Shared,
         |outside| {
-            outer.work(outside, outline.inner_pid, &mut counted)?;
-            Ok(counted.count.to_le_bytes().to_vec())
+            let consoles = outer.work(outside, outline.inner_pid, &mut counted)?;
+            Ok(encode(counted.count, consoles))
         },
     )?;
     let result = attend(&inner, pid, hook);
@@ -75,13 +79,11 @@ pub(crate) fn restore(
             inner.reap();
             root.keep();
             drop(pidfd);
-            let count = payload
-                .iter()
-                .rev()
-                .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+            let (steps, consoles) = decode(&payload)?;
             Ok(Restored {
                 root: pid.as_raw_nonzero().get(),
-                steps: count,
+                consoles,
+                steps,
             })
         }
         Err(error) => {
@@ -91,6 +93,32 @@ pub(crate) fn restore(
             Err(error)
         }
     }
+}
+
+/// The consoles stay open in the table that both halves share.
+fn encode(steps: u32, consoles: Vec<(u32, OwnedFd)>) -> Vec<u8> {
+    let mut words = vec![steps];
+    for (index, fd) in consoles {
+        words.extend([index, fd.into_raw_fd() as u32]);
+    }
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// Takes over what [`encode`] left open.
+fn decode(payload: &[u8]) -> Result<(u32, Vec<(u32, OwnedFd)>)> {
+    let words: Vec<u32> = payload
+        .chunks_exact(4)
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect();
+    let Some((steps, rest)) = words.split_first() else {
+        return Ok((0, Vec::new()));
+    };
+    let mut consoles = Vec::new();
+    for pair in rest.chunks_exact(2) {
+        let fd = sys::fd::adopt(pair[1] as i32).during("take over", "a console")?;
+        consoles.push((pair[0], fd));
+    }
+    Ok((*steps, consoles))
 }
 
 /// Answers the inner half until it is done.
@@ -191,7 +219,7 @@ fn take_mounts(plan: &Plan, options: &RestoreOptions) -> Result<Option<Given>> {
 
 impl Outer<'_> {
     /// All that the inner half does.
-    fn work(&self, outside: &Outside, root: i32, steps: &mut Steps) -> Result<()> {
+    fn work(&self, outside: &Outside, root: i32, steps: &mut Steps) -> Result<Vec<(u32, OwnedFd)>> {
         inner::live_in(&inner::private_proc()?)?;
         let root = Pid::from_raw(root)
             .ok_or_else(|| Error::because("restore", "the root", "it has no id inside"))?;
@@ -199,22 +227,36 @@ impl Outer<'_> {
         outside.stage(CLONED)?;
         steps.step("root")?;
         self.found_namespaces(&forest)?;
+        let caller = self.callers_network()?;
         self.enter(root)?;
-        let objects = self.fill_namespaces()?;
+        let objects = self.fill_namespaces(caller)?;
         steps.step("namespaces")?;
-        let mounts = self.mount(&forest)?;
+        let made = self.mount(&forest)?;
         steps.step("mounts")?;
         let context = super::Context {
             images: self.images,
             plan: self.plan,
             options: self.options,
         };
-        build(&context, forest, steps, &mut || {
+        let terminals = match made {
+            Some(made) => Terminals::own(made.terminals),
+            None => Terminals::default(),
+        };
+        build(&context, forest, terminals, steps, &mut || {
             objects.finish()?;
             outside.stage(WHOLE)
-        })?;
-        drop(mounts);
-        Ok(())
+        })
+    }
+
+    /// Where the other ends of network devices are.
+    fn callers_network(&self) -> Result<Option<(OwnedFd, Socket)>> {
+        if !self.has(Kind::Network) {
+            return Ok(None);
+        }
+        let path = format!("{}/self/ns/net", procfs::root());
+        let namespace = File::open(&path).during("open", path)?;
+        let socket = Socket::open().during("open", "a routing socket")?;
+        Ok(Some((namespace.into(), socket)))
     }
 
     fn has(&self, kind: Kind) -> bool {
@@ -263,7 +305,7 @@ impl Outer<'_> {
         inner::live_in(&here)
     }
 
-    fn fill_namespaces(&self) -> Result<crate::ipc::Restored> {
+    fn fill_namespaces(&self, caller: Option<(OwnedFd, Socket)>) -> Result<crate::ipc::Restored> {
         let mut objects = crate::ipc::Restored::default();
         let ids = self.plan.root_ids();
         let own = |kind: Kind| self.has(kind) && !self.joins(kind);
@@ -275,14 +317,21 @@ impl Outer<'_> {
             objects = crate::ipc::restore(self.images, id_of(&ids, Kind::Ipc))?;
         }
         if own(Kind::Network) && !self.options.empty_network {
-            sys::netlink::loopback_up().during("set up", "lo")?;
+            let own = format!("{}/self/ns/net", procfs::root());
+            let outside = namespace::network::Outside {
+                caller,
+                own: Some(File::open(&own).during("open", own)?.into()),
+                external: self.options.external.clone(),
+            };
+            let id = id_of(&ids, Kind::Network);
+            namespace::network::restore(self.images, id, &outside)?;
         }
         Ok(objects)
     }
 
-    fn mount(&self, forest: &Forest) -> Result<HashMap<u32, OwnedFd>> {
+    fn mount(&self, forest: &Forest) -> Result<Option<Made>> {
         let Some(given) = self.given.as_ref().filter(|_| !self.joins(Kind::Mount)) else {
-            return Ok(HashMap::new());
+            return Ok(None);
         };
         let entries = &self.plan.mounts;
         let plan = mount_plan::plan(entries)?;
@@ -301,7 +350,7 @@ impl Outer<'_> {
         .during("open", "/")?;
         inner::live_in(&here)?;
         change_root(forest.seed()?, &root, forest.scratch())?;
-        Ok(made)
+        Ok(Some(made))
     }
 }
 

@@ -125,6 +125,7 @@ impl<'a> Files<'a> {
         images: &'a Directory,
         plan: &'a Plan,
         inherited: &'a [(String, OwnedFd)],
+        terminals: Terminals,
     ) -> Result<Self> {
         let numbers = plan
             .tasks
@@ -143,7 +144,7 @@ impl<'a> Files<'a> {
             memfds: Memfds::default(),
             unix_sockets: None,
             connections: HashMap::new(),
-            terminals: Terminals::default(),
+            terminals,
             dead: pidfd::Dead::default(),
             watches: HashMap::new(),
             marks: HashMap::new(),
@@ -354,8 +355,10 @@ impl<'a> Files<'a> {
     fn set_up_terminals(&mut self, forest: &Forest) -> Result<()> {
         let plan = self.plan;
         for info in &plan.terminals {
-            if let Some(pty) = info.pty.as_ref().filter(|_| tty::is_master(info)) {
-                self.terminals.master(pty.index)?;
+            match &info.pty {
+                Some(pty) if tty::is_master(info) => self.terminals.master(pty.index)?,
+                Some(pty) => self.terminals.adopt(pty.index)?,
+                None => {}
             }
         }
         let mut controlled = HashSet::new();
@@ -666,9 +669,11 @@ impl<'a> Files<'a> {
     }
 
     /// All processes have what they need.
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    ///
+    /// Returns the masters of terminals whose other end is outside, by number.
+    pub(crate) fn finish(&mut self) -> Result<Vec<(u32, OwnedFd)>> {
         self.memfds.seal()?;
-        self.terminals.finish(&self.plan.terminals)?;
+        let consoles = self.terminals.finish(&self.plan.terminals)?;
         for (_, connection) in self.connections.drain() {
             connection.go()?;
         }
@@ -685,7 +690,7 @@ impl<'a> Files<'a> {
         self.open.clear();
         self.mapped.clear();
         self.shared.clear();
-        Ok(())
+        Ok(consoles)
     }
 }
 

@@ -20,6 +20,8 @@ use rustix::process::Pid;
 use sys::namespace::Kind as NamespaceKind;
 
 use crate::error::{Error, Result};
+use crate::external::External;
+use crate::files::tty::Terminals;
 use crate::image::{Directory, checksum};
 use crate::network_lock::Held;
 
@@ -61,6 +63,8 @@ pub struct RestoreOptions {
     pub join: Vec<(NamespaceKind, OwnedFd)>,
     /// Open files that take the place of what was outside, by key.
     pub inherit: Vec<(String, OwnedFd)>,
+    /// What the caller says of network devices whose other end is outside.
+    pub external: Vec<External>,
     /// The network namespace is left as it is made.
     pub empty_network: bool,
     /// For tests: fail at the step with this number.
@@ -68,10 +72,13 @@ pub struct RestoreOptions {
 }
 
 /// What a restore made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Restored {
     /// The root's process id.
     pub root: i32,
+    /// The masters of terminals of the tree's own whose other end was outside (a container's
+    /// console), by number. Closing one hangs its terminal up.
+    pub consoles: Vec<(u32, OwnedFd)>,
     /// How many steps there were.
     pub steps: u32,
 }
@@ -134,10 +141,10 @@ pub fn restore_with(
         plan: &plan,
         options,
     };
-    build(&context, forest, &mut steps, &mut || {
-        hook(Stage::Whole, root)
-    })?;
+    let whole = &mut || hook(Stage::Whole, root);
+    let consoles = build(&context, forest, Terminals::default(), &mut steps, whole)?;
     Ok(Restored {
+        consoles,
         root: plan.root(),
         steps: steps.count,
     })
@@ -155,9 +162,10 @@ struct Context<'a> {
 fn build(
     context: &Context<'_>,
     mut forest: tree::Forest,
+    terminals: Terminals,
     steps: &mut Steps,
     whole: &mut dyn FnMut() -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<(u32, OwnedFd)>> {
     let Context {
         images,
         plan,
@@ -165,7 +173,7 @@ fn build(
     } = *context;
     // Dropped, it unlocks: a restore that fails leaves no lock behind.
     let mut lock = Held::of_dump(plan.network_lock, plan.root(), plan.locked.clone());
-    let mut files = files::Files::new(images, plan, &options.inherit)?;
+    let mut files = files::Files::new(images, plan, &options.inherit, terminals)?;
     forest.grow_all(plan)?;
     steps.step("processes")?;
     tree::join_groups(plan, &mut forest)?;
@@ -193,9 +201,10 @@ fn build(
         task::finish(task, stub)?;
     }
     files.close_halves()?;
-    lock.release();
     whole()?;
-    files.finish()?;
+    lock.release();
+    let consoles = files.finish()?;
     steps.step("ready")?;
-    forest.release(plan)
+    forest.release(plan)?;
+    Ok(consoles)
 }

@@ -2,7 +2,9 @@
 //!
 //! Problem: a session is inherited at birth or founded by its leader, so children must be born at
 //! the right moment. Solution: each process first makes the children that need the session it was
-//! born in, then founds its own if it leads one, then makes the others.
+//! born in, then founds its own if it leads one, then makes the others. A child whose session leader
+//! lives elsewhere in the tree comes late: its leader begets it, as a sibling or by way of a process
+//! that dies at once and leaves it to the parent it shall have.
 
 use rustix::process::Pid;
 use sys::ptrace::{self, Event, Options};
@@ -43,6 +45,8 @@ pub(crate) struct Forest {
     used: Vec<(u64, u64)>,
     spawned: Vec<Pid>,
     released: bool,
+    /// Who waits for a session leader that is not there yet.
+    late: Vec<Late>,
     /// The root, until [`Forest::grow_all`].
     seed: Option<Injector>,
     /// The end of the engine ends them: the first process of a pid namespace cannot be killed from
@@ -87,6 +91,7 @@ pub(crate) fn adopt_root(plan: &Plan, pid: Pid) -> Result<Forest> {
         used: Vec::new(),
         spawned: vec![pid],
         released: false,
+        late: Vec::new(),
         seed: None,
         ends_with_engine: plan.namespaces != 0,
     };
@@ -182,11 +187,17 @@ fn grow(
     made: &mut [Option<Stub>],
 ) -> Result<()> {
     let task = &plan.tasks[at];
-    let (before, after): (Vec<usize>, Vec<usize>) =
-        task.children.iter().copied().partition(|child| {
-            task.is_session_leader()
-                && birth_session(plan, *child).is_some_and(|session| session != task.pid)
-        });
+    let (late, children): (Vec<usize>, Vec<usize>) = task
+        .children
+        .iter()
+        .partition(|child| leader_elsewhere(plan, at, **child).is_some());
+    forest
+        .late
+        .extend(late.into_iter().map(|child| Late { parent: at, child }));
+    let (before, after): (Vec<usize>, Vec<usize>) = children.into_iter().partition(|child| {
+        task.is_session_leader()
+            && birth_session(plan, *child).is_some_and(|session| session != task.pid)
+    });
     for child in before {
         grow_child(plan, child, &injector, forest, made)?;
     }
@@ -245,6 +256,88 @@ fn grow_child(
     grow(plan, child, injector, forest, made)
 }
 
+/// A child that only a member of its session can beget.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    parent: usize,
+    child: usize,
+}
+
+/// The leader of the session that a child must be born in, if that lives and is neither its parent
+/// nor one of its parent's ancestors.
+fn leader_elsewhere(plan: &Plan, parent: usize, child: usize) -> Option<usize> {
+    let wanted = birth_session(plan, child)?;
+    let leader = plan.tasks.iter().position(|task| task.pid == wanted)?;
+    let above = |at: &usize| {
+        plan.tasks
+            .iter()
+            .position(|task| task.children.contains(at))
+    };
+    let mut line = std::iter::successors(Some(parent), above);
+    (!line.any(|ancestor| ancestor == leader)).then_some(leader)
+}
+
+fn grow_late(
+    plan: &Plan,
+    late: Late,
+    forest: &mut Forest,
+    made: &mut [Option<Stub>],
+) -> Result<()> {
+    let wanted = leader_elsewhere(plan, late.parent, late.child);
+    let leader = wanted.and_then(|leader| Some((leader, made[leader].as_ref()?.injector.clone())));
+    let parent = made[late.parent].as_ref().map(|stub| stub.injector.clone());
+    let (Some((leader_at, leader)), Some(parent)) = (leader, parent) else {
+        forest.late.push(late);
+        return Ok(());
+    };
+    let id = plan.tasks[late.child].pid;
+    let files = libc::CLONE_FILES as u64;
+    if plan.tasks[late.parent].children.contains(&leader_at) {
+        let flags = files | libc::CLONE_PARENT as u64;
+        let injector = clone_stopped(&leader, id, flags, 0, forest.scratch)?;
+        forest.spawned.push(injector.thread);
+        return grow(plan, late.child, injector, forest, made);
+    }
+    let mortal = mortal(plan, &leader, forest)?;
+    let injector = clone_stopped(&mortal, id, files, libc::SIGCHLD as u64, forest.scratch)?;
+    forest.spawned.push(injector.thread);
+    let reaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0, 0];
+    parent.call("make a subreaper of", libc::SYS_prctl, reaper(1))?;
+    end_and_reap(&mortal, &leader)?;
+    forest.spawned.retain(|spawned| *spawned != mortal.thread);
+    parent.call("make no subreaper of", libc::SYS_prctl, reaper(0))?;
+    grow(plan, late.child, injector, forest, made)
+}
+
+/// A child with any id that nobody else wants.
+fn mortal(plan: &Plan, parent: &Injector, forest: &mut Forest) -> Result<Injector> {
+    let taken = plan.task_ids();
+    let files = libc::CLONE_FILES as u64;
+    let mut last = None;
+    for id in (300..32_000).rev().filter(|id| !taken.contains(id)) {
+        match clone_stopped(parent, id, files, libc::SIGCHLD as u64, forest.scratch) {
+            Ok(mortal) => {
+                forest.spawned.push(mortal.thread);
+                return Ok(mortal);
+            }
+            Err(error) if error.errno() == Some(sys::Errno::EXIST) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::because("create process", "any", "no id is free")))
+}
+
+fn end_and_reap(helper: &Injector, parent: &Injector) -> Result<()> {
+    let pid = helper.thread;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).during("end helper", pid)?;
+    while let Event::Stopped { .. } = ptrace::wait(pid).during("end helper", pid)? {}
+    let number = pid.as_raw_nonzero().get() as u64;
+    let arguments = [number, 0, libc::__WALL as u64, 0, 0, 0];
+    parent
+        .call("reap a helper in", libc::SYS_wait4, arguments)
+        .map(drop)
+}
+
 /// A process with this id that founds a session or group; [`Forest::dismiss_helpers`] ends it.
 fn helper(parent: &Injector, id: i32, call: i64, forest: &mut Forest) -> Result<Injector> {
     if let Some((helper, _)) = forest
@@ -274,7 +367,12 @@ fn birth_session(plan: &Plan, at: usize) -> Option<i32> {
     if !task.is_session_leader() {
         return Some(task.sid);
     }
-    let needs = |child: &usize| birth_session(plan, *child).filter(|session| *session != task.pid);
+    let needs = |child: &usize| {
+        let wanted = birth_session(plan, *child).filter(|session| *session != task.pid)?;
+        leader_elsewhere(plan, at, *child)
+            .is_none()
+            .then_some(wanted)
+    };
     task.children.iter().find_map(needs)
 }
 
@@ -408,20 +506,8 @@ fn die_of(stub: &Stub, signal: i32) -> Result<()> {
 impl Forest {
     fn dismiss_helpers(&mut self) -> Result<()> {
         for (helper, parent) in self.helpers.drain(..) {
-            let pid = helper.thread;
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL)
-                .during("end helper", pid)?;
-            while let Event::Stopped { .. } = ptrace::wait(pid).during("end helper", pid)? {}
-            let arguments = [
-                pid.as_raw_nonzero().get() as u64,
-                0,
-                libc::__WALL as u64,
-                0,
-                0,
-                0,
-            ];
-            parent.call("reap a helper in", libc::SYS_wait4, arguments)?;
-            self.spawned.retain(|spawned| *spawned != pid);
+            end_and_reap(&helper, &parent)?;
+            self.spawned.retain(|spawned| *spawned != helper.thread);
         }
         Ok(())
     }
@@ -441,6 +527,17 @@ impl Forest {
         };
         let mut made: Vec<Option<Stub>> = plan.tasks.iter().map(|_| None).collect();
         grow(plan, 0, root, self, &mut made)?;
+        while !self.late.is_empty() {
+            let before = self.spawned.len();
+            for late in std::mem::take(&mut self.late) {
+                grow_late(plan, late, self, &mut made)?;
+            }
+            if self.spawned.len() == before {
+                let cause = "its session leader cannot be made before it";
+                let pid = plan.tasks[self.late[0].child].pid;
+                return Err(Error::because("create process", pid, cause));
+            }
+        }
         self.stubs = made.into_iter().flatten().collect();
         Ok(())
     }

@@ -16,7 +16,7 @@ pub(crate) fn features() -> anyhow::Result<ExitCode> {
         capabilities: container::capabilities::of_kernel(),
         seccomp_flags: container::seccomp::supported_flags(),
         systemd: true,
-        intel_rdt: false,
+        intel_rdt: true,
         checkpoint: false,
     };
     print(&format!(

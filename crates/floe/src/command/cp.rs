@@ -154,7 +154,7 @@ impl View {
             .with_context(|| format!("write `{}`", bundle.display()))?;
         runtime.delete_force(&id)?;
         let pid_file = bundle.join("pid");
-        let mut command = runtime.command("create");
+        let mut command = runtime.create_command(container.record.systemd_group);
         command
             .arg("--bundle")
             .arg(&bundle)

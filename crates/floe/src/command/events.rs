@@ -115,7 +115,7 @@ fn matches(event: &Value, key: &str, value: &str) -> bool {
 
 fn show(event: &Value, format: Format) -> Result<()> {
     if format == Format::Json {
-        return output::line(&event.to_string());
+        return output::json_line(event);
     }
     let field = |key: &str| event[key].as_str().unwrap_or("");
     let id = field("id");

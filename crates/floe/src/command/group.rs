@@ -1,8 +1,11 @@
 //! `floe group`: resource groups, with and without containers in them.
 
+pub(crate) mod account;
+mod apply;
 mod book;
 mod change;
 mod create;
+mod definition;
 mod delegate;
 mod keys;
 mod ls;
@@ -51,10 +54,16 @@ commands! {
     Set => set::run, set::Flags;
     /// Show values of groups: asked for and effective
     Get => set::get, set::GetFlags;
+    /// Make groups as files describe them: all of them, or on any failure none
+    Apply => apply::run, apply::Flags;
+    /// Show how groups differ from what files describe; the status is 1 if they do
+    Diff => apply::diff, apply::DiffFlags;
     /// List the keys that groups have
     Keys => keys::run, keys::Flags;
     /// Show what groups use
     Stats => stats::run, stats::Flags;
+    /// Show what groups and containers have used, also after their end
+    Account => account::run, account::Flags;
     /// Move processes into a group
     Move => process::run_move, process::MoveFlags;
     /// Run a program in a group

@@ -1,7 +1,7 @@
 //! `floe logs`
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ pub(crate) struct Flags {
     /// How to show it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Name or id
+    /// Name or id; on a terminal, escape sequences other than colours are shown and not obeyed
     #[arg(value_name = "CONTAINER")]
     container: String,
 }
@@ -173,21 +173,30 @@ fn show(line: &Line<'_>, flags: &Flags) -> Result<()> {
             "time": line.time, "stream": stream, "log": String::from_utf8_lossy(line.data),
             "full": line.full,
         });
-        return output::line(&value.to_string());
+        return output::json_line(&value);
     }
     let mut bytes = Vec::with_capacity(line.data.len() + 40);
     if flags.timestamps {
         bytes.extend_from_slice(line.time.as_bytes());
         bytes.push(b' ');
     }
-    bytes.extend_from_slice(line.data);
+    // A program may colour what it writes; the reader's terminal is not its own, which it might
+    // make to type or to lie.
+    let is_terminal = match line.stream {
+        Stream::Output => std::io::stdout().is_terminal(),
+        Stream::Errors => std::io::stderr().is_terminal(),
+    };
+    if is_terminal {
+        bytes.extend_from_slice(&monitor::text::shown(line.data));
+    } else {
+        bytes.extend_from_slice(line.data);
+    }
     if line.full {
         bytes.push(b'\n');
     }
     match line.stream {
         Stream::Output => output::raw(&bytes),
         Stream::Errors => {
-            use std::io::Write;
             let mut errors = std::io::stderr().lock();
             errors.write_all(&bytes).context("write output")
         }

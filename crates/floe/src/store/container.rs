@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use super::Store;
 use super::record::Record;
+use crate::command::group::account::write_down_container;
 use crate::runtime::Runtime;
 
 /// The mark that `floe pause` leaves in the runtime directory, so that `ps` need not ask the
@@ -266,6 +267,7 @@ impl Container {
         if self.is_held() || self.status().as_ref() != Some(status) {
             return Ok(());
         }
+        write_down_container(self, store, &status.started);
         Runtime::find(store)?.delete_force(&self.record.id)?;
         let exit = Exit {
             code: 255,

@@ -32,6 +32,8 @@ pub(crate) struct Record {
     pub(crate) stop_timeout: u64,
     /// Bytes.
     pub(crate) log_size: u64,
+    /// systemd makes the group, as a scope.
+    pub(crate) systemd_group: bool,
     pub(crate) no_enter: bool,
     pub(crate) user: User,
     pub(crate) id_maps: Option<IdMaps>,

@@ -20,6 +20,7 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use super::account::Groups;
 use super::clients::Client;
 use super::options::Options;
 use super::output::Log;
@@ -97,6 +98,7 @@ pub(super) struct Machine {
     listener: Watch,
     timer: Watch,
     init: Option<Pid>,
+    groups: Groups,
     input: Option<Watch>,
     /// Close `input` when all that clients sent is written.
     close_input: bool,
@@ -141,6 +143,7 @@ impl Machine {
             listener: Watch::new(listen_on_socket()?, Event::Listener.token()),
             timer: Watch::new(timer.map_err(told("make timer"))?, Event::Timer.token()),
             init: None,
+            groups: Groups::default(),
             input: None,
             close_input: false,
             output: None,
@@ -256,6 +259,7 @@ impl Machine {
             let _ = runtime::delete(&self.options, true);
         })?;
         self.init = Some(created.init);
+        self.groups = Groups::of(created.init);
         self.input = created.input.map(|fd| Watch::new(fd, Event::Input.token()));
         self.close_input = false;
         self.output = Some(Watch::new(created.output, Event::Output.token()));
@@ -385,6 +389,7 @@ impl Machine {
             return;
         }
         self.close_streams();
+        self.groups.account(&self.options, &self.started);
         let error = runtime::delete(&self.options, false)
             .or_else(|_| runtime::delete(&self.options, true))
             .err()

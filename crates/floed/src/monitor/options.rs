@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) restart: Policy,
     pub(crate) terminal: bool,
     pub(crate) interactive: bool,
+    /// systemd makes the container's group.
+    pub(crate) systemd_cgroup: bool,
     /// Bytes of log kept before it is rotated, and how many old logs are kept.
     pub(crate) log_size: u64,
     pub(crate) log_files: u32,
@@ -49,6 +51,7 @@ impl Options {
             restart: Policy::No,
             terminal: false,
             interactive: false,
+            systemd_cgroup: false,
             log_size: 10 * 1024 * 1024,
             log_files: 1,
             stop_signal: 15,
@@ -60,6 +63,7 @@ impl Options {
             match name.to_str() {
                 Some("--terminal") => options.terminal = true,
                 Some("--interactive") => options.interactive = true,
+                Some("--systemd-cgroup") => options.systemd_cgroup = true,
                 Some(name) => {
                     let value = arguments.next().ok_or(format!("{name} wants a value"))?;
                     options.set(name, value)?;

@@ -94,6 +94,9 @@ pub(super) fn delete(options: &Options, force: bool) -> Result<(), String> {
     run(command)
 }
 
+/// The runtime's flag for groups that systemd makes.
+const SYSTEMD: &str = "--systemd-cgroup";
+
 fn subcommand(options: &Options, name: &str) -> Command {
     let mut command = Command::new(&options.runtime);
     command.arg("--root").arg(&options.runtime_root);
@@ -101,6 +104,9 @@ fn subcommand(options: &Options, name: &str) -> Command {
         .arg("--log")
         .arg(options.run_dir.join(RUNTIME_LOG))
         .args(["--log-format", "json"]);
+    if options.systemd_cgroup {
+        command.arg(SYSTEMD);
+    }
     command.arg(name);
     command
         .stdin(Stdio::null())
@@ -114,7 +120,8 @@ fn subcommand(options: &Options, name: &str) -> Command {
 fn run(mut command: Command) -> Result<(), String> {
     let name = command
         .get_args()
-        .nth(6)
+        .skip(6)
+        .find(|argument| *argument != SYSTEMD)
         .map(OsStr::to_owned)
         .unwrap_or_default();
     let status = command

@@ -30,6 +30,8 @@ pub(super) struct Wish {
     pub(super) user: Option<Option<u32>>,
     /// A definition file says so.
     pub(super) defined: bool,
+    /// What the host lacks is left out, with a note.
+    pub(super) lenient: bool,
 }
 
 impl Wish {
@@ -39,6 +41,7 @@ impl Wish {
             assignments,
             user: None,
             defined: false,
+            lenient: false,
         }
     }
 }
@@ -105,9 +108,12 @@ impl<'a> Change<'a> {
         for wish in wishes {
             self.make(&wish.name, &mut made)?;
         }
-        let mut plans: Vec<(&Wish, Group, Vec<Step>)> = Vec::new();
-        for wish in wishes {
+        let mut plans: Vec<(Wish, Group, Vec<Step>)> = Vec::new();
+        for mut wish in wishes.iter().cloned() {
             let group = self.prepared(&wish.name)?;
+            if wish.lenient {
+                leave_out(&group, &mut wish.assignments);
+            }
             let steps = group.plan_values(&wish.assignments)?;
             plans.push((wish, group, steps));
         }
@@ -275,6 +281,17 @@ impl<'a> Change<'a> {
             found.is_some_and(|group| group.identity() == Some(record.identity))
         });
     }
+}
+
+/// Drops the values that this host cannot have.
+fn leave_out(group: &Group, assignments: &mut Vec<Assignment>) {
+    assignments.retain(|assignment| {
+        if let Err(error) = group.plan_values(std::slice::from_ref(assignment)) {
+            crate::output::note(&format!("left out: {error}"));
+            return false;
+        }
+        true
+    });
 }
 
 /// Does something for each, and again for those for which it failed, as long as that gets on.

@@ -132,7 +132,17 @@ fn lines(name: Option<&str>, all: bool) -> Result<Vec<Line>> {
         })
     };
     // One that has gone meanwhile is not listed.
-    Ok(names.into_iter().filter_map(line).collect())
+    let mut lines: Vec<Line> = names.into_iter().filter_map(line).collect();
+    // v1 says so of the groups below a frozen one too, v2 does not.
+    let frozen: Vec<Name> = lines
+        .iter()
+        .filter(|line| line.frozen)
+        .map(|line| line.name.clone())
+        .collect();
+    for line in &mut lines {
+        line.frozen |= frozen.iter().any(|above| line.name.is_below(above));
+    }
+    Ok(lines)
 }
 
 fn values(record: &Record) -> Vec<(String, String)> {

@@ -61,5 +61,6 @@ fn remove(groups: &Groups, name: &Name, flags: &Flags) -> Result<()> {
     }
     let mut all = vec![name.clone()];
     all.extend(below);
+    super::account::write_down(groups, &change.book, &all);
     change.remove(&all)
 }

@@ -1,7 +1,7 @@
 //! `floe group set`, `floe group get`
 
 use anyhow::{Result, bail};
-use cgroup::vocabulary::{Assignment, Key, Reading, Unit, entries};
+use cgroup::vocabulary::{Key, Reading, Unit, entries};
 use cgroup::{Group, Name};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -36,11 +36,10 @@ pub(crate) fn run(flags: &Flags) -> Result<u8> {
     let mut wishes = Vec::new();
     for name in groups.chosen(&name, flags.recursive)? {
         refuse_containers(&name)?;
-        let mut assignments = assignments.clone();
-        if flags.lenient {
-            leave_out(&groups.find(&name)?, &mut assignments);
-        }
-        wishes.push(Wish::new(name, assignments));
+        wishes.push(Wish {
+            lenient: flags.lenient,
+            ..Wish::new(name, assignments.clone())
+        });
     }
     change.carry_out(&wishes)?;
     Ok(0)
@@ -52,17 +51,6 @@ pub(super) fn refuse_containers(name: &Name) -> Result<()> {
         bail!("group `{name}` is a container's\n`floe update` changes its limits");
     }
     Ok(())
-}
-
-/// Drops the values that this host cannot have.
-pub(super) fn leave_out(group: &Group, assignments: &mut Vec<Assignment>) {
-    assignments.retain(|assignment| {
-        if let Err(error) = group.plan_values(std::slice::from_ref(assignment)) {
-            output::note(&format!("left out: {error}"));
-            return false;
-        }
-        true
-    });
 }
 
 #[derive(Debug, Args)]

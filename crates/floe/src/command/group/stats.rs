@@ -1,7 +1,7 @@
 //! `floe group stats`
 
 use anyhow::Result;
-use cgroup::stats::{Pressure, Stats};
+use cgroup::stats::{Pressure, Stats, Totals};
 use cgroup::{Group, Name};
 use clap::Args;
 use serde_json::{Value, json};
@@ -21,56 +21,6 @@ pub(crate) struct Flags {
     /// Names; all if none is given
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-}
-
-/// What a group has used, and uses now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    /// Nanoseconds of processor time.
-    pub(super) cpu: u64,
-    pub(super) user: u64,
-    pub(super) system: u64,
-    pub(super) throttled: u64,
-    /// Bytes.
-    pub(super) memory: u64,
-    pub(super) memory_peak: u64,
-    pub(super) swap: u64,
-    pub(super) oom_kills: u64,
-    pub(super) read: u64,
-    pub(super) written: u64,
-    pub(super) reads: u64,
-    pub(super) writes: u64,
-    pub(super) pids: u64,
-}
-
-impl Usage {
-    pub(super) fn of(stats: &Stats) -> Self {
-        let mut usage = Self {
-            cpu: stats.cpu.total,
-            user: stats.cpu.user,
-            system: stats.cpu.kernel,
-            throttled: stats.cpu.throttled_time,
-            pids: stats.pids.map_or(0, |pids| pids.current),
-            ..Self::default()
-        };
-        if let Some(memory) = &stats.memory {
-            usage.memory = memory.usage.usage;
-            usage.memory_peak = memory.usage.max;
-            usage.swap = memory.swap.usage.saturating_sub(memory.usage.usage);
-            usage.oom_kills = memory.oom_kills;
-        }
-        if let Some(io) = &stats.block_io {
-            let sum = |entries: &[cgroup::stats::BlockIoEntry], operation: &str| {
-                let fitting = entries.iter().filter(|entry| entry.operation == operation);
-                fitting.map(|entry| entry.value).sum()
-            };
-            usage.read = sum(&io.service_bytes, "Read");
-            usage.written = sum(&io.service_bytes, "Write");
-            usage.reads = sum(&io.serviced, "Read");
-            usage.writes = sum(&io.serviced, "Write");
-        }
-        usage
-    }
 }
 
 pub(crate) fn run(flags: &Flags) -> Result<u8> {
@@ -115,7 +65,7 @@ pub(crate) fn run(flags: &Flags) -> Result<u8> {
 }
 
 fn row((name, stats): &(Name, Stats)) -> Vec<String> {
-    let usage = Usage::of(stats);
+    let used = Totals::of(stats);
     let share = |pressure: Option<Pressure>| {
         pressure.map_or("-".to_owned(), |pressure| {
             format!("{}%", pressure.some.avg10)
@@ -123,11 +73,11 @@ fn row((name, stats): &(Name, Stats)) -> Vec<String> {
     };
     vec![
         name.to_string(),
-        cpu_time(usage.cpu),
-        text::size(usage.memory),
-        text::size(usage.memory_peak),
-        format!("{} / {}", text::size(usage.read), text::size(usage.written)),
-        usage.pids.to_string(),
+        cpu_time(used.cpu),
+        text::size(used.memory),
+        text::size(used.memory_peak),
+        format!("{} / {}", text::size(used.read), text::size(used.written)),
+        stats.pids.map_or(0, |pids| pids.current).to_string(),
         [
             stats.cpu.pressure,
             stats.memory.as_ref().and_then(|memory| memory.pressure),
@@ -145,7 +95,7 @@ pub(super) fn cpu_time(nanoseconds: u64) -> String {
 }
 
 fn json((name, stats): &(Name, Stats)) -> Value {
-    let usage = Usage::of(stats);
+    let used = Totals::of(stats);
     let pressure = |pressure: Option<Pressure>| {
         pressure.map(|pressure| {
             let stall = |stall: cgroup::stats::Stall| {
@@ -160,24 +110,24 @@ fn json((name, stats): &(Name, Stats)) -> Value {
     json!({
         "name": name.as_str(),
         "cpu": {
-            "totalNanoseconds": usage.cpu,
-            "userNanoseconds": usage.user,
-            "systemNanoseconds": usage.system,
-            "throttledNanoseconds": usage.throttled,
+            "totalNanoseconds": used.cpu,
+            "userNanoseconds": used.cpu_user,
+            "systemNanoseconds": used.cpu_system,
+            "throttledNanoseconds": used.throttled,
             "pressure": pressure(stats.cpu.pressure),
         },
         "memory": stats.memory.as_ref().map(|memory| json!({
-            "bytes": usage.memory,
-            "peakBytes": usage.memory_peak,
-            "swapBytes": usage.swap,
-            "oomKills": usage.oom_kills,
+            "bytes": used.memory,
+            "peakBytes": used.memory_peak,
+            "swapBytes": used.swap,
+            "oomKills": used.oom_kills,
             "pressure": pressure(memory.pressure),
         })),
         "io": stats.block_io.as_ref().map(|io| json!({
-            "readBytes": usage.read,
-            "writtenBytes": usage.written,
-            "reads": usage.reads,
-            "writes": usage.writes,
+            "readBytes": used.read,
+            "writtenBytes": used.written,
+            "reads": used.reads,
+            "writes": used.writes,
             "pressure": pressure(io.pressure),
         })),
         "pids": stats.pids.map(|pids| pids.current),
