@@ -24,6 +24,44 @@ pub(crate) struct Thread {
     pub(crate) tid: Pid,
     pub(crate) registers: Registers,
     pub(crate) mask: u64,
+    pub(crate) rseq: Option<Rseq>,
+}
+
+/// What a thread registered with rseq(2), and the critical section that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rseq {
+    pub(crate) configuration: ptrace::RseqConfiguration,
+    /// Address of the section's description; 0: none.
+    pub(crate) section: u64,
+}
+
+/// Where the area points at the section.
+const SECTION: u64 = 8;
+
+impl Rseq {
+    /// Before the thread makes its first call for us: the kernel then finds it outside of its
+    /// section and forgets that.
+    fn of(tid: Pid) -> Option<Self> {
+        let configuration = ptrace::rseq_configuration(tid).ok()?;
+        if configuration.address == 0 {
+            return None;
+        }
+        let mut section = [0; 8];
+        let at = configuration.address + SECTION;
+        sys::process_memory::read_exact(tid, at, &mut section).ok()?;
+        Some(Self {
+            configuration,
+            section: u64::from_le_bytes(section),
+        })
+    }
+}
+
+/// Reminds the kernel that the thread is in a section, so that it leaves it by its abort handler.
+pub(crate) fn enter_section(tid: Pid, area: u64, section: u64) -> sys::Result<()> {
+    if section == 0 {
+        return Ok(());
+    }
+    sys::process_memory::write_all(tid, area + SECTION, &section.to_le_bytes())
 }
 
 /// What a process was doing before we came.
@@ -210,6 +248,7 @@ impl FrozenTree {
         let stop_signal = wait_until_stopped(tid)?;
         let registers = Registers::of(tid).during("read registers of", tid)?;
         let mask = ptrace::signal_mask(tid).during("read signal mask of", tid)?;
+        let rseq = Rseq::of(tid);
         self.pending.retain(|pending| *pending != tid);
         let process = self.last();
         if let Some(signal) = stop_signal {
@@ -219,6 +258,7 @@ impl FrozenTree {
             tid,
             registers,
             mask,
+            rseq,
         });
         ptrace::set_signal_mask(tid, ALL_SIGNALS).during("block signals of", tid)?;
         Ok(true)
@@ -254,6 +294,9 @@ impl Drop for FrozenTree {
             }
             for thread in &process.threads {
                 let _ = thread.registers.install(thread.tid);
+                if let Some(rseq) = thread.rseq {
+                    let _ = enter_section(thread.tid, rseq.configuration.address, rseq.section);
+                }
                 let _ = ptrace::set_signal_mask(thread.tid, thread.mask);
                 // Only in this kind of stop does the kernel see that an interrupted call is to be
                 // made again.
