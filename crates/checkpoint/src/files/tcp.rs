@@ -78,6 +78,11 @@ pub(crate) fn dump(socket: &OwnedFd, entry: &mut InetSkEntry, dump: &mut Dump<'_
         return Err(about(format!("the kernel runs `{name}` on it")));
     }
     match entry.state {
+        CLOSED if had_connection(socket) => {
+            // Its port may belong to somebody else by now.
+            inet_socket::forget_connection(entry);
+            return Ok(());
+        }
         LISTEN | CLOSED => return Ok(()),
         SYN_RECV | TIME_WAIT => return Err(about(format!("it is in state {}", entry.state))),
         _ => {}
@@ -97,6 +102,18 @@ pub(crate) fn dump(socket: &OwnedFd, entry: &mut InetSkEntry, dump: &mut Dump<'_
     let socket = super::duplicate(socket, "TCP socket")?;
     dump.connections.push((entry.id, socket));
     Ok(())
+}
+
+/// Whether a closed socket was connected once: one that never was has nothing to read.
+fn had_connection(socket: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let mut polled = [PollFd::new(socket, PollFlags::RDHUP)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut polled, Some(&now)).is_ok()
+        && polled[0].revents().contains(PollFlags::RDHUP)
 }
 
 fn information(socket: &OwnedFd) -> Result<[u8; 64]> {

@@ -18,7 +18,7 @@ use crate::files::tty::Terminals;
 use crate::files::unix_socket::UnixSockets;
 use crate::files::{
     duplicate, epoll, eventfd, fanotify, inet_socket, inotify, memfd, namespace, netlink_socket,
-    owner, pidfd, regular, signalfd, socket, tcp, timerfd, tty,
+    owner, packet_socket, pidfd, regular, signalfd, socket, tcp, timerfd, tty,
 };
 use crate::image::Directory;
 use crate::image::event::{
@@ -29,7 +29,7 @@ use crate::image::file::{
     FdTypes, FifoEntry, FileEntry, NsFileEntry, PipeEntry, RegFileEntry, RemapType,
 };
 use crate::image::memory::{MemfdFileEntry, VmaEntry};
-use crate::image::socket::{InetSkEntry, NetlinkSkEntry};
+use crate::image::socket::{InetSkEntry, NetlinkSkEntry, PacketSockEntry};
 use crate::image::tty::TtyFileEntry;
 use crate::lock;
 use crate::memory::{HUGE_FLAGS, status};
@@ -52,6 +52,7 @@ enum FileObject<'a> {
     Memfd(&'a MemfdFileEntry),
     Inet(&'a InetSkEntry),
     Netlink(&'a NetlinkSkEntry),
+    Packet(&'a PacketSockEntry),
     Terminal(&'a TtyFileEntry),
 }
 
@@ -74,6 +75,7 @@ impl<'a> FileObject<'a> {
             FdTypes::Inetsk => entry.isk.as_ref().map(Self::Inet),
             FdTypes::Tty => entry.tty.as_ref().map(Self::Terminal),
             FdTypes::Netlinksk => entry.nlsk.as_ref().map(Self::Netlink),
+            FdTypes::Packetsk => entry.psk.as_ref().map(Self::Packet),
             _ => None,
         };
         object.ok_or_else(|| {
@@ -323,6 +325,7 @@ impl<'a> Files<'a> {
             FileObject::Terminal(entry) => self.open_terminal(entry),
             FileObject::Inet(entry) => inet_socket::restore(entry),
             FileObject::Netlink(entry) => netlink_socket::restore(entry),
+            FileObject::Packet(entry) => packet_socket::restore(entry),
             FileObject::Memfd(entry) => self.memfd(entry),
         }
     }
@@ -483,6 +486,9 @@ impl<'a> Files<'a> {
         }
         let id = u32::try_from(vma.shmid).unwrap_or(u32::MAX);
         let entry = self.entry(id)?;
+        if vma.status & status::SOCKET != 0 {
+            return self.description(id).map(|number| number as u64);
+        }
         if let Some(memfd) = &entry.memfd {
             return self.mapped_memfd(memfd, vma.fdflags.unwrap_or(memfd.flags));
         }
