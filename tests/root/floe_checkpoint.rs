@@ -7,7 +7,7 @@ use tests::floe::busybox;
 use tests::{Floe, need, wait_until};
 
 const COUNTER: &str =
-    "while :; do count=$((count+1)); echo $count >/tmp/next; mv /tmp/next /tmp/count; echo tick; sleep 0.05; done";
+    "while :; do count=$((count+1)); echo $count >/dev/shm/next; mv /dev/shm/next /dev/shm/count; echo tick; sleep 0.05; done";
 
 /// A container that counts, detached.
 fn counter(floe: &Floe, options: &[&str]) -> Option<()> {
@@ -22,7 +22,7 @@ fn counter(floe: &Floe, options: &[&str]) -> Option<()> {
 }
 
 fn count(floe: &Floe) -> u64 {
-    floe.line("exec box cat /tmp/count").stdout().trim().parse().unwrap_or(0)
+    floe.line("exec box cat /dev/shm/count").stdout().trim().parse().unwrap_or(0)
 }
 
 #[track_caller]

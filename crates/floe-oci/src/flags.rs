@@ -464,7 +464,8 @@ pub(crate) enum Refused {
 
 /// Parses a command line.
 pub(crate) fn parse(arguments: &[OsString]) -> Result<Flags, Refused> {
-    let command = Flags::command();
+    // As in Go's parser, the last of several counts: Podman repeats some.
+    let command = Flags::command().args_override_self(true);
     // The version flag needs no command, which clap would ask for.
     let is_command = |argument: &&OsString| {
         command

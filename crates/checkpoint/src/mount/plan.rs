@@ -112,7 +112,10 @@ fn given(entries: &[MntEntry], root: usize) -> Vec<Source> {
         .iter()
         .filter_map(|entry| Some(source(entry, Origin::Caller(key_of(entry)?.to_owned()))))
         .collect();
-    if key_of(&entries[root]).is_none() && type_of(&entries[root]).is_none() {
+    // The layers of an overlay are the caller's: elsewhere they are others, and two overlays on one
+    // writable layer spoil it.
+    let kind = type_of(&entries[root]);
+    if key_of(&entries[root]).is_none() && matches!(kind, None | Some("overlay")) {
         sources.push(source(&entries[root], Origin::Root));
     }
     sources
@@ -298,6 +301,15 @@ mod tests {
             external(mount(16, 10, 800, "/srv/data", "/data", 0), "data"),
             mount(17, 10, 800, "/var/rootfs/a", "/b", 0),
         ]
+    }
+
+    #[test]
+    fn an_overlay_as_root_is_the_callers() {
+        let mut entries = container();
+        entries[0].fstype = crate::image::namespace::Fstype::Overlayfs as u32;
+        let plan = plan(&entries).unwrap();
+        let root = plan.steps.iter().find(|step| step.entry == 0).unwrap();
+        assert_eq!(plan.sources[root.source].origin, Origin::Root);
     }
 
     #[test]
