@@ -19,7 +19,7 @@ use rustix::process::Pid;
 use sys::clone::Side;
 
 use crate::error::{Context, Error, Result};
-use crate::procfs;
+use crate::{host, procfs};
 
 /// A report is never longer.
 const MAX_REPORT: usize = 64 << 10;
@@ -83,8 +83,8 @@ pub(crate) struct Inner {
     pid: Pid,
     pidfd: OwnedFd,
     line: OwnedFd,
-    /// In a shared table, closing it here would close it there.
-    _other_end: Outside,
+    /// In a shared table, closing them here would close them there.
+    _shared: (Outside, OwnedFd),
 }
 
 /// Whether the two halves share one table of descriptors.
@@ -106,12 +106,14 @@ pub(crate) fn start(
     check_alone()?;
     let (line, other) = sys::message::pair().during("make", "a line to the inner engine")?;
     let own = pid_namespace.map(|_| own_pid_namespace()).transpose()?;
+    let mounts = host::mounts()?;
     if let Some(namespace) = pid_namespace {
         join_pid_namespace(namespace)?;
     }
     let side = clone(pid_namespace.is_some(), taken, descriptors);
     let outside = Outside(other);
     if let Ok(Side::Child) = side {
+        host::remember(mounts);
         let status = catch_unwind(AssertUnwindSafe(|| tell(&outside, body(&outside))));
         sys::process::leave(status.unwrap_or(CRASHED));
     }
@@ -124,7 +126,7 @@ pub(crate) fn start(
             pid,
             pidfd,
             line,
-            _other_end: outside,
+            _shared: (outside, mounts),
         }),
     }
 }

@@ -12,7 +12,7 @@ use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
 use crate::image::socket::{InetSkEntry, TcpOptsEntry, TcpStreamEntry};
 use crate::image::{Directory, Kind, Writer};
-use crate::network_lock::{Ends, Held, MARK, NetworkLock};
+use crate::network_lock::{Ends, Held, MARK};
 
 const LEVEL: i32 = libc::IPPROTO_TCP;
 const TCP_REPAIR: i32 = 19;
@@ -132,13 +132,7 @@ pub(crate) fn dump_connections(dump: &mut Dump<'_>) -> Result<()> {
         .filter(|entry| ids.contains(&entry.id))
         .filter_map(|entry| Ends::of(entry.isk.as_ref()?))
         .collect();
-    // From inside a container the programs that lock are not to be had.
-    let method = if dump.own_namespaces == 0 {
-        dump.options.network_lock
-    } else {
-        NetworkLock::Skip
-    };
-    let lock = Held::lock(method, dump.options.tree, ends)?;
+    let lock = Held::lock(dump.options.network_lock, ends)?;
     dump.network_lock = Some(lock);
     for (id, socket) in connections {
         let info = information(&socket)?;

@@ -172,7 +172,7 @@ fn build(
         options,
     } = *context;
     // Dropped, it unlocks: a restore that fails leaves no lock behind.
-    let mut lock = Held::of_dump(plan.network_lock, plan.root(), plan.locked.clone());
+    let mut lock = Held::of_dump(plan.network_lock, plan.locked.clone());
     let mut files = files::Files::new(images, plan, &options.inherit, terminals)?;
     forest.grow_all(plan)?;
     steps.step("processes")?;
