@@ -1,6 +1,7 @@
 //! The runtime killed at every one of its system calls: `delete --force` takes all away.
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use sys::syscall_stops::{self, Stop};
 use tests::leftovers::Leftovers;
@@ -105,7 +106,9 @@ fn every_step(verb: &str, stride: usize, bundle: Bundle, prepare: impl Fn(&Conta
     let container = Container::new(bundle);
     let path = container.bundle().path().display().to_string();
     let id = container.id().to_owned();
+    let images = images(&container).display().to_string();
     let args: Vec<&str> = match verb {
+        "restore" => vec![verb, "--detach", "--bundle", &path, "--image-path", &images, &id],
         "create" | "run" => vec![verb, "--bundle", &path, &id],
         "exec" => vec![verb, &id, "/payload", "true"],
         "delete" => vec![verb, "--force", &id],
@@ -134,6 +137,20 @@ fn created(container: &Container) {
 fn running(container: &Container) {
     container.create().succeeds();
     container.start().succeeds();
+}
+
+fn images(container: &Container) -> PathBuf {
+    container.bundle().directory().join("images")
+}
+
+/// Once: images serve any number of restores.
+fn checkpointed(container: &Container) {
+    if images(container).exists() {
+        return;
+    }
+    running(container);
+    let mut command = container.command(["checkpoint", "--image-path"]);
+    container.outcome(command.arg(images(container)).arg(container.id())).succeeds();
 }
 
 fn sleeping() -> Bundle {
@@ -170,6 +187,12 @@ fn run_killed_anywhere_leaves_nothing_behind_a_delete() {
 #[test]
 fn delete_killed_anywhere_leaves_nothing_behind_another() {
     every_step("delete", 5, sleeping(), running);
+}
+
+/// criu goes on for a moment after the runtime is gone, and takes back what it made.
+#[test]
+fn restore_killed_anywhere_leaves_nothing_behind_a_delete() {
+    every_step("restore", 11, sleeping(), checkpointed);
 }
 
 /// Every single step of them all.

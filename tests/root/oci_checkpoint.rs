@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use tests::{Bundle, Container, Outcome, host, need, wait_until};
 
 /// A shell, a process behind it, a pipe between them, and how far they are in a file on a tmpfs.
@@ -184,6 +185,49 @@ fn only_what_runs_is_checkpointed() {
     checkpoint(&container, &[]).exits(1).says("container not running");
     assert!(!images(&container).exists());
     restore(&container, &[]).exits(1).says("already exists");
+}
+
+/// The images would lack it: it is no descendant of the first process.
+#[test]
+fn what_exec_started_is_in_the_way() {
+    let container = started(need!(script(COUNTER), "needs busybox-static"));
+    counts_beyond(&container, 3);
+    let mut command = container.command(["exec", "--detach", container.id(), "/bin/sleep", "1000"]);
+    container.outcome(&mut command).succeeds();
+    checkpoint(&container, &[]).fails().says("started by `exec`");
+    let now = count(&container);
+    counts_beyond(&container, now);
+}
+
+/// criu's other callers find floe's under its name.
+#[test]
+fn runc_checkpoints_by_floe_criu() {
+    let runc = need!(host::program("runc"), "needs runc");
+    let bundle = need!(script(COUNTER), "needs busybox-static");
+    let directory = bundle.directory().join("path");
+    fs::create_dir(&directory).expect("a directory");
+    let program = tests::bundle::built_program("floe-criu");
+    std::os::unix::fs::symlink(program, directory.join("criu")).expect("a link");
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").expect("PATH"));
+    let container = Container::with_runtime(bundle, tests::Runtime::at(runc));
+    let bundle = container.bundle().path();
+    let run = |words: &[&str], more: &[&str]| {
+        let mut command = container.command(words);
+        command.env("PATH", &path).arg("--bundle").arg(&bundle).args(more).arg(container.id());
+        // runc names no files outside of the container to criu.
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(command.status().expect("runc").success(), "{words:?}");
+    };
+    run(&["run", "--detach"], &[]);
+    counts_beyond(&container, 3);
+    let mut command = container.command(["checkpoint", "--image-path"]);
+    command.env("PATH", &path).arg(images(&container)).arg(container.id());
+    container.outcome(&mut command).succeeds();
+    let images = images(&container);
+    let images = images.to_str().expect("UTF-8");
+    run(&["restore", "--detach", "--image-path", images], &[]);
+    let now = count(&container);
+    counts_beyond(&container, now + 3);
 }
 
 #[test]

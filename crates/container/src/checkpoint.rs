@@ -75,6 +75,7 @@ pub fn checkpoint(root: &Path, id: &ContainerId, request: &Checkpoint<'_>) -> Re
     let record = record::read(root, id)?.ok_or_else(|| Error::not_found(id.as_str()))?;
     let config = record::read_config(root, id)?;
     let pid = record.process().ok_or_else(Error::not_running)?.pid;
+    refuse_strangers(pid, &query::processes(root, id)?)?;
     let opened = Opened::make(&request.images)?;
     let streams = streams(pid)?;
     store_streams(request.images.directory, &streams)?;
@@ -122,6 +123,40 @@ fn dump(
 }
 
 const DUMP_LOG: &str = "dump.log";
+
+/// Refuses processes that `exec` brought in: they are no descendants of the first one, so the images
+/// would lack them.
+fn refuse_strangers(first: Pid, processes: &[i32]) -> Result<()> {
+    let first = first.as_raw_nonzero().get();
+    let parent = |pid: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        line.trim().parse().ok()
+    };
+    match stranger(first, processes, parent) {
+        None => Ok(()),
+        Some(pid) => {
+            let cause = "it was started by `exec`: end it first";
+            Err(Error::new(format!("process {pid} of the container"), cause))
+        }
+    }
+}
+
+/// A process that is not below the first one; one that ends meanwhile is none.
+fn stranger(first: i32, processes: &[i32], parent: impl Fn(i32) -> Option<i32>) -> Option<i32> {
+    let below = |pid: &i32| {
+        let mut now = *pid;
+        while now != first {
+            match parent(now) {
+                Some(next) if next > 0 => now = next,
+                Some(_) => return false,
+                None => return true,
+            }
+        }
+        true
+    };
+    processes.iter().copied().find(|pid| !below(pid))
+}
 
 /// Adds where there is more to read. A criu that said nothing has it in its log.
 pub(crate) fn explain(error: Error, images: &Images<'_>, log: &str) -> Error {
@@ -365,6 +400,20 @@ mod tests {
             planned,
             expected.map(|(point, key)| (point.into(), key.into()))
         );
+    }
+
+    #[test]
+    fn who_is_not_below_the_first_process_is_a_stranger() {
+        // 10 is the first; 12 is a child of its child; 20 came from outside; 30 has just ended.
+        let parent = |pid| match pid {
+            10 | 20 => Some(1),
+            11 => Some(10),
+            12 => Some(11),
+            1 => Some(0),
+            _ => None,
+        };
+        assert_eq!(stranger(10, &[10, 11, 12, 30], parent), None);
+        assert_eq!(stranger(10, &[10, 11, 20], parent), Some(20));
     }
 
     #[test]

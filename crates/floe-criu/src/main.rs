@@ -4,6 +4,7 @@ mod log;
 mod options;
 mod outside;
 mod rpc;
+mod seal;
 mod show;
 
 use std::fs::File;
@@ -60,6 +61,7 @@ fn run(options: &Options, log: &mut Log) -> Result<ExitCode> {
         "swrk" => {
             let number = options.rest.first();
             let number = number.context("swrk: name the socket's descriptor")?;
+            seal::own_program()?;
             rpc::serve(number).map(|()| ExitCode::SUCCESS)
         }
         other => bail!("run `{other}`: floe-criu does not do that yet"),

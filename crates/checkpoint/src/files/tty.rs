@@ -339,11 +339,15 @@ impl Terminals {
         Ok(())
     }
 
-    /// Closes the masters that were closed before the dump; nobody must hear of it.
+    /// Closes the masters that were closed before the dump; nobody must hear of it. That of a
+    /// container's console is outside, which is something else: its terminal has settings.
     pub(crate) fn hang_up(&mut self, infos: &[TtyInfoEntry]) {
+        let own_ptys = self.own;
         self.masters.retain(|index, _| {
-            let own = |info: &&TtyInfoEntry| info.pty.as_ref().is_some_and(|p| p.index == *index);
-            infos.iter().filter(own).any(is_master)
+            let same = |info: &&TtyInfoEntry| info.pty.as_ref().is_some_and(|p| p.index == *index);
+            let has_settings = |info: &TtyInfoEntry| info.termios.is_some();
+            let outside = own_ptys && infos.iter().filter(same).all(has_settings);
+            infos.iter().filter(same).any(is_master) || outside
         });
     }
 
