@@ -10,13 +10,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("cgroup", &["sys"]),
     ("checkpoint", &["sys", "cgroup"]),
-    ("container", &["sys", "cgroup", "checkpoint"]),
+    ("criu-rpc", &["sys"]),
+    ("container", &["sys", "cgroup", "criu-rpc"]),
     ("floe-oci", &["sys", "cgroup", "container", "tests"]),
-    ("floe-criu", &["sys", "cgroup", "checkpoint", "tests"]),
+    (
+        "floe-criu",
+        &["sys", "cgroup", "checkpoint", "criu-rpc", "tests"],
+    ),
     ("monitor", &["sys"]),
     ("floe", &["sys", "cgroup", "monitor", "tests"]),
     ("floed", &["sys", "cgroup", "monitor"]),
-    ("tests", &["sys"]),
+    ("tests", &["sys", "criu-rpc"]),
     ("xtask", &[]),
 ];
 
@@ -121,6 +125,7 @@ fn tests_that_documents_name_exist() {
             let (file, name) = test.split_once("::").expect("file::test");
             let places = [
                 "tests/root",
+                "crates/checkpoint/tests",
                 "crates/checkpoint/tests/live",
                 "crates/cgroup/tests",
                 "crates/container/tests",

@@ -292,6 +292,19 @@ fn a_failed_create_leaves_no_unit() {
     }
 }
 
+/// The hook's parent is the runtime; the scope was made by then.
+#[test]
+fn a_killed_create_leaves_nothing_that_delete_does_not_find() {
+    need_systemd!();
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"]}]);
+    let scoped = Scoped::new(Bundle::new().set("/hooks/createRuntime", hook));
+    scoped.create().exits(137);
+    let container = &scoped.container;
+    assert!(container.state_root().join(container.id()).exists());
+    container.call(["delete", "--force", container.id()]).succeeds();
+    scoped.is_gone();
+}
+
 /// Two scopes of one name in two slices have different groups, but are one unit.
 #[test]
 fn a_unit_of_somebody_else_is_left_alone() {

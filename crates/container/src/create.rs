@@ -95,7 +95,7 @@ pub fn create(request: Create<'_>) -> Result<Created> {
 }
 
 /// Refuses a group that others live in: they would be limited, and killed, with the container.
-fn refuse_inhabited(group: &cgroup::Group) -> Result<()> {
+pub(crate) fn refuse_inhabited(group: &cgroup::Group) -> Result<()> {
     for (name, path) in group.paths() {
         let one = cgroup::Group::open(&BTreeMap::from([(name, path.clone())]));
         let processes = one.procs_recursive().during(|| "linux.cgroupsPath")?;
@@ -108,7 +108,7 @@ fn refuse_inhabited(group: &cgroup::Group) -> Result<()> {
     Ok(())
 }
 
-fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
+pub(crate) fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let named = || format!("open the bundle `{}`", request.bundle.display());
     let bundle = rustix::fs::open(request.bundle, flags, Mode::empty()).during(named)?;
@@ -151,7 +151,7 @@ fn read_bundle(request: &Create<'_>) -> Result<(Plan, Vec<u8>, Vec<String>)> {
 
 /// The record before anything is made: a runtime killed from here on leaves nothing that `delete`
 /// cannot find.
-fn first_record(plan: &Plan, groups: &Groups<'_>) -> Record {
+pub(crate) fn first_record(plan: &Plan, groups: &Groups<'_>) -> Record {
     Record {
         id: plan.id.to_string(),
         created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
@@ -334,7 +334,7 @@ fn lead(
 }
 
 /// Records the process: from here on the container exists.
-fn finish(
+pub(crate) fn finish(
     directory: &Directory,
     record: Record,
     groups: &cgroup::Group,
@@ -374,7 +374,7 @@ fn finish(
 }
 
 /// Takes everything back. Goes on after errors and reports them all after the first cause.
-fn undo(record: &Record, directory: Directory, error: &Error) -> Error {
+pub(crate) fn undo(record: &Record, directory: Directory, error: &Error) -> Error {
     let killed = record
         .group()
         .kill(rustix::process::Signal::KILL)

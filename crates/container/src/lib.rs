@@ -5,8 +5,10 @@
 //! disk ([`record`]), so every operation is a process of its own and none stays behind.
 
 pub mod capabilities;
+mod checkpoint;
 mod control;
 mod create;
+mod criu;
 mod error;
 mod events;
 mod exec;
@@ -23,10 +25,12 @@ mod protocol;
 mod query;
 mod record;
 mod resctrl;
+mod restore;
 pub mod seccomp;
 pub mod spec;
 mod start;
 
+pub use checkpoint::{CgroupMode, Checkpoint, Images, checkpoint};
 pub use control::{Force, Target, delete, kill, pause, resume, update};
 pub use create::{Create, Created, create};
 pub use error::{Error, Kind, Result, shorten};
@@ -36,4 +40,5 @@ pub use id::ContainerId;
 pub use plan::mount::known_options;
 pub use plan::{INNER_GROUP, Options};
 pub use query::{State, list, process, processes, state};
+pub use restore::{Restore, restore};
 pub use start::start;

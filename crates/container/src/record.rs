@@ -160,7 +160,7 @@ fn remove_any(path: &Path) -> Result<()> {
 }
 
 /// The mode of files of the state directory: the environment of a program may hold secrets.
-const PRIVATE: u32 = 0o600;
+pub(crate) const PRIVATE: u32 = 0o600;
 /// The mode of files that engines read.
 pub(crate) const PUBLIC: u32 = 0o644;
 

@@ -1,7 +1,10 @@
 //! criu's command line on floe's checkpoint engine.
 
+mod log;
 mod options;
 mod outside;
+mod rpc;
+mod show;
 
 use std::fs::File;
 use std::io::Write;
@@ -11,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use checkpoint::image::Directory;
 use checkpoint::{Afterwards, DumpOptions, NetworkLock, Place, RestoreOptions};
+use log::Log;
 use options::Options;
 use rustix::process::{Pid, WaitOptions};
 
@@ -25,11 +29,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut log = Log::open(&options);
+    let mut log = open_log(&options);
     match run(&options, &mut log) {
         Ok(code) => code,
         Err(error) => {
-            log.line(&format!("Error (floe): {error:#}"));
+            log.error(&error);
             complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
@@ -49,6 +53,15 @@ fn run(options: &Options, log: &mut Log) -> Result<ExitCode> {
         "dump" => dump(options, log).map(|()| ExitCode::SUCCESS),
         "restore" => restore(options, log),
         "check" => check(options),
+        "show" => {
+            print(&format!("{}\n", show::summary(&images(options)?)?));
+            Ok(ExitCode::SUCCESS)
+        }
+        "swrk" => {
+            let number = options.rest.first();
+            let number = number.context("swrk: name the socket's descriptor")?;
+            rpc::serve(number).map(|()| ExitCode::SUCCESS)
+        }
         other => bail!("run `{other}`: floe-criu does not do that yet"),
     }
 }
@@ -215,21 +228,11 @@ fn in_work_directory(options: &Options, path: &str) -> String {
 }
 
 /// The log file that `--log-file` names; without it nothing is logged.
-struct Log(Option<File>);
-
-impl Log {
-    fn open(options: &Options) -> Self {
-        let path = options
-            .value("log-file")
-            .map(|path| in_work_directory(options, path));
-        Self(path.and_then(|path| File::create(path).ok()))
-    }
-
-    fn line(&mut self, text: &str) {
-        if let Some(file) = &mut self.0 {
-            let _ = writeln!(file, "{text}");
-        }
-    }
+fn open_log(options: &Options) -> Log {
+    let path = options
+        .value("log-file")
+        .map(|path| in_work_directory(options, path));
+    Log::new(path.and_then(|path| File::create(path).ok()))
 }
 
 fn print(text: &str) {

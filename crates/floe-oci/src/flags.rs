@@ -37,8 +37,8 @@ pub(crate) struct Global {
     /// Accepted for runc's callers: what a caller may do is found out
     #[arg(long, value_name = "true|false|auto", hide = true)]
     pub(crate) rootless: Option<String>,
-    /// Accepted for runc's callers
-    #[arg(long, value_name = "PATH", hide = true)]
+    /// Program that checkpoints and restores, by criu's RPC [default: floe-criu beside this program, or criu in $PATH]
+    #[arg(long, value_name = "PATH")]
     pub(crate) criu: Option<PathBuf>,
     /// Print the version
     #[arg(short = 'v', long)]
@@ -79,10 +79,10 @@ pub(crate) enum Command {
     Update(Box<Update>),
     /// Print what a container uses, and when its memory runs out
     Events(Events),
-    /// Save a container to disk: not in this version
-    Checkpoint(NotYet),
-    /// Restore a container from disk: not in this version
-    Restore(NotYet),
+    /// Save a container's processes to disk
+    Checkpoint(Box<Checkpoint>),
+    /// Create a container from what `checkpoint` saved; its processes go on
+    Restore(Box<Restore>),
     /// Print what this runtime can do, as JSON
     Features,
     /// Write an example config.json
@@ -333,11 +333,116 @@ pub(crate) struct Events {
     pub(crate) id: String,
 }
 
-/// A command that is only refused.
+/// What `checkpoint` and `restore` have in common.
 #[derive(Debug, Args)]
-pub(crate) struct NotYet {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub(crate) rest: Vec<String>,
+pub(crate) struct Images {
+    /// Directory of the images
+    #[arg(long, value_name = "DIR", default_value = "checkpoint")]
+    pub(crate) image_path: PathBuf,
+    /// Directory of the log [default: that of the images]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) work_path: Option<PathBuf>,
+    /// Allow established TCP connections
+    #[arg(long)]
+    pub(crate) tcp_established: bool,
+    /// Allow Unix sockets with a peer outside
+    #[arg(long)]
+    pub(crate) ext_unix_sk: bool,
+    /// Allow a session and a terminal of outside
+    #[arg(long)]
+    pub(crate) shell_job: bool,
+    /// Allow file locks
+    #[arg(long)]
+    pub(crate) file_locks: bool,
+    /// What becomes of resource groups
+    #[arg(long, value_name = "MODE")]
+    pub(crate) manage_cgroups_mode: Option<GroupMode>,
+    /// Namespace that comes back with nothing in it
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) empty_ns: Vec<EmptyNamespace>,
+    /// Accepted: there are no earlier images to take pages from
+    #[arg(long, hide = true)]
+    pub(crate) auto_dedup: bool,
+    /// Leave memory to be read later: not in this version
+    #[arg(long, hide = true)]
+    pub(crate) lazy_pages: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GroupMode {
+    Soft,
+    Full,
+    Strict,
+    Ignore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmptyNamespace {
+    Network,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Checkpoint {
+    #[command(flatten)]
+    pub(crate) images: Images,
+    /// Let the container run on instead of deleting it
+    #[arg(long)]
+    pub(crate) leave_running: bool,
+    /// Leave out connections that are being made
+    #[arg(long)]
+    pub(crate) tcp_skip_in_flight: bool,
+    /// Give files whose name is gone a temporary one
+    #[arg(long)]
+    pub(crate) link_remap: bool,
+    /// Images of an earlier `--pre-dump`: not in this version
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) parent_path: Option<PathBuf>,
+    /// Save memory only, and let the container run on: not in this version
+    #[arg(long, hide = true)]
+    pub(crate) pre_dump: bool,
+    /// Send memory to another machine: not in this version
+    #[arg(long, value_name = "ADDRESS:PORT", hide = true)]
+    pub(crate) page_server: Option<String>,
+    /// Descriptor that is told when lazy pages are served: not in this version
+    #[arg(long, value_name = "FD", hide = true)]
+    pub(crate) status_fd: Option<i32>,
+    /// The container's id
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) images: Images,
+    /// Directory with config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub(crate) bundle: PathBuf,
+    /// Unix socket that is sent the terminal's master
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// File to write the process's pid to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Do not wait for the program
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Do not become the reaper of the container's orphans
+    #[arg(long)]
+    pub(crate) no_subreaper: bool,
+    /// Accepted: no root is pivoted in a restore
+    #[arg(long, hide = true)]
+    pub(crate) no_pivot: bool,
+    /// Bring TCP connections back closed
+    #[arg(long)]
+    pub(crate) tcp_close: bool,
+    /// Profile of AppArmor or SELinux, TYPE:NAME
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) lsm_profile: Option<String>,
+    /// SELinux label of mounts
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) lsm_mount_context: Option<String>,
+    /// The container's id
+    pub(crate) id: String,
 }
 
 #[derive(Debug, Args)]
@@ -397,6 +502,10 @@ impl Refused {
             }
             Refused::Clap(error) => {
                 eprint!("{error}");
+                if let Some(flag) = without_value(error) {
+                    // Podman looks for these words to learn which flags there are.
+                    eprintln!("flag needs an argument: {flag}");
+                }
                 match error.kind() {
                     clap::error::ErrorKind::InvalidSubcommand => ExitCode::from(3),
                     _ => ExitCode::FAILURE,
@@ -406,9 +515,39 @@ impl Refused {
     }
 }
 
+/// The flag that was given without its value.
+fn without_value(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let (flag, value) = (
+        error.get(ContextKind::InvalidArg)?,
+        error.get(ContextKind::InvalidValue),
+    );
+    let empty = match value {
+        Some(ContextValue::String(text)) => text.is_empty(),
+        None => true,
+        Some(_) => false,
+    };
+    (error.kind() == ErrorKind::InvalidValue && empty).then(|| flag.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flag_without_its_value_is_named() {
+        for (line, named) in [
+            (&["floe-oci", "restore", "--lsm-mount-context"][..], true),
+            (&["floe-oci", "restore", "--nonsense"], false),
+            (&["floe-oci", "list", "--format", "x"], false),
+        ] {
+            let line: Vec<OsString> = line.iter().map(OsString::from).collect();
+            let Err(Refused::Clap(error)) = parse(&line) else {
+                panic!("{line:?} is refused");
+            };
+            assert_eq!(without_value(&error).is_some(), named, "{line:?}");
+        }
+    }
 
     #[test]
     fn man_pages_and_completions() {

@@ -8,7 +8,6 @@ mod seal;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use flags::Command;
 
 fn main() -> ExitCode {
@@ -44,9 +43,9 @@ fn run(flags: flags::Flags, log: &log::Log) -> anyhow::Result<ExitCode> {
         Command::Resume(flags) => command::control::resume(&global, &flags),
         Command::Update(flags) => command::update::update(&global, &flags),
         Command::Events(flags) => command::events::events(&global, &flags),
-        Command::Checkpoint(_) => bail!("checkpoint: this version of floe-oci cannot yet"),
-        Command::Restore(_) => bail!("restore: this version of floe-oci cannot yet"),
-        Command::Features => command::features::features(),
+        Command::Checkpoint(flags) => command::checkpoint::checkpoint(&global, &flags, log),
+        Command::Restore(flags) => command::restore::restore(&global, *flags, log),
+        Command::Features => command::features::features(&global),
         Command::Spec(flags) => command::spec::spec(&flags),
     }
 }

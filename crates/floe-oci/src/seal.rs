@@ -17,8 +17,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use anyhow::{Context, bail};
 
-/// The commands that enter a container.
-const ENTERING: &[&str] = &["create", "run", "exec", "restore"];
+/// The commands that enter a container. `restore` does not: it has criu do that.
+const ENTERING: &[&str] = &["create", "run", "exec"];
 
 /// Seals the running program, if this command line may enter a container.
 ///

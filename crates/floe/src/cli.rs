@@ -72,6 +72,10 @@ commands! {
     Pause => pause,
     /// Let frozen containers go on
     Unpause => unpause,
+    /// Save a container's processes to disk
+    Checkpoint => checkpoint,
+    /// Let a container's saved processes go on
+    Restore => restore,
     /// Give a container another name
     Rename => rename,
     /// Wait for containers to end and print their statuses

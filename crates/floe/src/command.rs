@@ -1,6 +1,7 @@
 //! One file per command: its flags and what it does.
 
 pub(crate) mod attach;
+pub(crate) mod checkpoint;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
@@ -16,6 +17,7 @@ pub(crate) mod pause;
 pub(crate) mod ps;
 pub(crate) mod rename;
 pub(crate) mod restart;
+pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod start;

@@ -153,6 +153,19 @@ impl Runtime {
 /// # Errors
 /// What the monitor or the runtime says; [`WithCode`] where the program is at fault.
 pub(crate) fn launch(store: &Store, container: &Container, runtime: &Runtime) -> Result<()> {
+    launch_from(store, container, runtime, None)
+}
+
+/// The same; with `images`, its processes go on from there.
+///
+/// # Errors
+/// Those of [`launch`].
+pub(crate) fn launch_from(
+    store: &Store,
+    container: &Container,
+    runtime: &Runtime,
+    images: Option<&Path>,
+) -> Result<()> {
     let record = &container.record;
     crate::store::make_private(&container.run_dir)?;
     for stale in [crate::store::container::PAUSED, monitor::files::RUNTIME_LOG] {
@@ -170,6 +183,9 @@ pub(crate) fn launch(store: &Store, container: &Container, runtime: &Runtime) ->
         ("--events", &store.events()),
     ] {
         command.arg(flag).arg(path);
+    }
+    if let Some(images) = images {
+        command.arg("--restore").arg(images);
     }
     command.args(["--restart", &record.restart]);
     command.args(["--log-size", &record.log_size.to_string()]);

@@ -19,6 +19,8 @@ pub enum Request<'a> {
     Start,
     /// The next exit is asked for: do not start the container again.
     Hold,
+    /// It is not, after all.
+    Release,
     /// Replace the restart policy by this text.
     Policy(&'a [u8]),
 }
@@ -54,6 +56,7 @@ impl<'a> Request<'a> {
             },
             (b'S', []) => Self::Start,
             (b'H', []) => Self::Hold,
+            (b'U', []) => Self::Release,
             (b'P', text) => Self::Policy(text),
             _ => return None,
         })
@@ -72,6 +75,7 @@ impl<'a> Request<'a> {
             }
             Self::Start => b"S".to_vec(),
             Self::Hold => b"H".to_vec(),
+            Self::Release => b"U".to_vec(),
             Self::Policy(text) => tagged(b'P', text),
         }
     }

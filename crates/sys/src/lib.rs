@@ -21,6 +21,7 @@ pub mod fd;
 pub mod file_handle;
 pub mod file_owner;
 pub mod in_root;
+pub mod inherited_fd;
 pub mod inner_process;
 pub mod kcmp;
 pub mod keyring;

@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use crate::flags::Global;
+
 use container::spec::{Facts, features as document};
 
 use super::query::print;
 use super::version::COMMIT;
 
-pub(crate) fn features() -> anyhow::Result<ExitCode> {
+pub(crate) fn features(global: &Global) -> anyhow::Result<ExitCode> {
     let options = container::known_options();
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
@@ -17,7 +19,7 @@ pub(crate) fn features() -> anyhow::Result<ExitCode> {
         seccomp_flags: container::seccomp::supported_flags(),
         systemd: true,
         intel_rdt: true,
-        checkpoint: false,
+        checkpoint: super::criu::is_there(global),
     };
     print(&format!(
         "{}\n",

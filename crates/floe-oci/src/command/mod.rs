@@ -1,11 +1,14 @@
 //! The commands, a file for each group of them.
 
+pub(crate) mod checkpoint;
 pub(crate) mod control;
 pub(crate) mod create;
+pub(crate) mod criu;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod features;
 pub(crate) mod query;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;

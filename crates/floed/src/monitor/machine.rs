@@ -277,7 +277,9 @@ impl Machine {
             return;
         }
         self.set_timer(None);
-        if runtime::start(&self.options).is_err() {
+        // What was restored runs already; another life begins at the beginning.
+        let restored = self.options.restore.take().is_some();
+        if !restored && runtime::start(&self.options).is_err() {
             self.tell_all(&Reply::Failed);
             self.discard("the runtime could not start it");
             return;
@@ -568,6 +570,7 @@ impl Machine {
             }
             Request::Start => self.start(),
             Request::Hold => self.hold(),
+            Request::Release => self.held = false,
             Request::Policy(text) => {
                 if let Some(policy) = std::str::from_utf8(text).ok().and_then(Policy::parse) {
                     self.options.restart = policy;

@@ -19,6 +19,8 @@ pub(crate) struct Options {
     /// The container's durable directory: log, exit.
     pub(crate) state_dir: PathBuf,
     pub(crate) events: PathBuf,
+    /// Images that the first life goes on from.
+    pub(crate) restore: Option<PathBuf>,
     pub(crate) restart: Policy,
     pub(crate) terminal: bool,
     pub(crate) interactive: bool,
@@ -48,6 +50,7 @@ impl Options {
             run_dir: PathBuf::new(),
             state_dir: PathBuf::new(),
             events: PathBuf::new(),
+            restore: None,
             restart: Policy::No,
             terminal: false,
             interactive: false,
@@ -100,6 +103,7 @@ impl Options {
             "--run-dir" => self.run_dir = value.into(),
             "--state-dir" => self.state_dir = value.into(),
             "--events" => self.events = value.into(),
+            "--restore" => self.restore = Some(value.into()),
             "--remove-with" => self.remove_with = Some(value.into()),
             "--restart" => self.restart = text.and_then(Policy::parse).ok_or_else(wrong)?,
             "--log-size" => self.log_size = number(text).ok_or_else(wrong)?,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use monitor::files::RUNTIME_LOG;
@@ -27,7 +27,10 @@ pub(super) struct Created {
 /// Makes the container; its program does not run yet.
 pub(super) fn create(options: &Options) -> Result<Created, String> {
     let pid_file = options.run_dir.join("pid");
-    let mut command = subcommand(options, "create");
+    let mut command = match &options.restore {
+        None => subcommand(options, "create"),
+        Some(images) => restore(options, images),
+    };
     command
         .arg("--bundle")
         .arg(&options.bundle)
@@ -75,6 +78,23 @@ pub(super) fn create(options: &Options) -> Result<Created, String> {
         output,
         errors,
     })
+}
+
+/// Makes it from images: its processes run at once. What the checkpoint allowed is in the images.
+fn restore(options: &Options, images: &Path) -> Command {
+    let mut command = subcommand(options, "restore");
+    command
+        .args([
+            "--detach",
+            "--tcp-established",
+            "--file-locks",
+            "--ext-unix-sk",
+        ])
+        .arg("--image-path")
+        .arg(images)
+        .arg("--work-path")
+        .arg(&options.run_dir);
+    command
 }
 
 /// Lets the created container's program run.

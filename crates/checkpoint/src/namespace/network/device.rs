@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use sys::rtnetlink::{self as netlink, Socket, attributes, push_attribute};
 
-use super::settings;
+use super::settings::{self, Part};
 use crate::error::{Context, Error, Result};
 use crate::external::External;
 use crate::image::network::{MacvlanLinkEntry, NdType, NetDeviceEntry};
@@ -162,9 +162,9 @@ pub(crate) fn restore(
         let Some(index) = numbers.get(&device.ifindex) else {
             continue;
         };
+        settings::restore_device(device, Part::First)?;
         set_up(socket, device, *index, &numbers)
             .map_err(|errno| Error::kernel("set up device", &device.name, errno))?;
-        settings::restore_device(&device.name, &device.conf4, &device.conf6)?;
     }
     Ok(numbers)
 }

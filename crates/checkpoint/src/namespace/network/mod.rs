@@ -13,6 +13,8 @@ use std::io::{Read, Write};
 
 use sys::rtnetlink::{self as netlink, Socket};
 
+use settings::Part;
+
 use crate::error::{Context, Error, Result};
 use crate::image::network::{NetDeviceEntry, NetnsEntry};
 use crate::image::{Directory, Kind};
@@ -107,7 +109,7 @@ pub(crate) fn restore(images: &Directory, id: u32, outside: &Outside) -> Result<
     let socket = open()?;
     let entries: Vec<NetnsEntry> = images.read(&format!("netns-{id}.img"), Kind::Netns)?;
     for entry in &entries {
-        settings::restore(entry)?;
+        settings::restore(entry, Part::First)?;
     }
     let devices = devices(images, id)?;
     let numbers = restore_devices(&socket, &devices, outside)?;
@@ -118,5 +120,12 @@ pub(crate) fn restore(images: &Directory, id: u32, outside: &Outside) -> Result<
         replay::routes(&socket, routes, &numbers)?;
     }
     let rules = load(images, &format!("rule-{id}.img"), RULE_MAGIC)?;
-    replay::rules(&socket, &rules)
+    replay::rules(&socket, &rules)?;
+    for entry in &entries {
+        settings::restore(entry, Part::Last)?;
+    }
+    for device in &devices {
+        settings::restore_device(device, Part::Last)?;
+    }
+    Ok(())
 }

@@ -11,8 +11,6 @@ const ROUTE: usize = 12;
 const IFA_FLAGS: u16 = 8;
 /// Tentative, deprecated, failed, permanent: the kernel's own findings.
 const IFA_FOUND: u32 = 0x40 | 0x20 | 0x08 | 0x80;
-const RT_SCOPE_HOST: u8 = 254;
-const IFA_F_NODAD: u32 = 2;
 const RTA_IIF: u16 = 3;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
@@ -68,8 +66,6 @@ fn already_there(errno: sys::Errno) -> sys::Result<()> {
 fn address(message: &[u8], numbers: &Numbers) -> Vec<u8> {
     let bytes = message.get(netlink::HEADER..).unwrap_or_default();
     let mut body = bytes.get(..ADDRESS).unwrap_or_default().to_vec();
-    let six = body.first() == Some(&(libc::AF_INET6 as u8));
-    let host = body.get(3) == Some(&RT_SCOPE_HOST);
     if let Some(flags) = body.get_mut(2) {
         *flags &= !(IFA_FOUND as u8);
     }
@@ -78,9 +74,7 @@ fn address(message: &[u8], numbers: &Numbers) -> Vec<u8> {
     for (kind, value) in attributes(bytes.get(ADDRESS..).unwrap_or_default()) {
         let mut value = value.to_vec();
         if kind == IFA_FLAGS {
-            // The machine's own address is not looked for elsewhere.
-            let nodad = if six && !host { IFA_F_NODAD } else { 0 };
-            let flags = word(&value, 0) & !IFA_FOUND | nodad;
+            let flags = word(&value, 0) & !IFA_FOUND;
             set_word(&mut value, 0, flags);
         }
         push_attribute(&mut body, kind, &value);

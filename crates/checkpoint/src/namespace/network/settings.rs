@@ -1,7 +1,7 @@
 //! `net.*` settings of a namespace and of its devices, in the order in which the images keep them.
 
 use crate::error::{Context, Result};
-use crate::image::network::{NetnsEntry, SysctlEntry, SysctlType};
+use crate::image::network::{NetDeviceEntry, NetnsEntry, SysctlEntry, SysctlType};
 use crate::procfs;
 
 const IPV4: &[&str] = &[
@@ -147,14 +147,46 @@ pub(super) fn dump() -> Result<NetnsEntry> {
     })
 }
 
-pub(super) fn restore(entry: &NetnsEntry) -> Result<()> {
-    // `all` first: it sets the others.
-    write("ipv4/conf/all", IPV4, &entry.all_conf4)?;
-    write("ipv4/conf/default", IPV4, &entry.def_conf4)?;
-    write("ipv6/conf/all", IPV6, &entry.all_conf6)?;
-    write("ipv6/conf/default", IPV6, &entry.def_conf6)?;
-    write("unix", UNIX, &entry.unix_conf)?;
-    write("ipv4", &[PING_GROUPS], &entry.ipv4_sysctl)
+/// Which settings are written when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All but whether addresses are looked for elsewhere first, which is off meanwhile: an address
+    /// that comes back is ours, and can be used at once.
+    First,
+    /// That one.
+    Last,
+}
+
+fn write6(directory: &str, entries: &[SysctlEntry], part: Part) -> Result<()> {
+    let first = entries.len().min(1);
+    match part {
+        Part::First => write(directory, &IPV6[1..], &entries[first..]),
+        Part::Last => write(directory, &IPV6[..1], &entries[..first]),
+    }
+}
+
+pub(super) fn restore(entry: &NetnsEntry, part: Part) -> Result<()> {
+    if part == Part::First {
+        for directory in ["ipv6/conf/all", "ipv6/conf/default"] {
+            let off = number(0);
+            write(directory, &IPV6[..1], &[off])?;
+        }
+        // `all` first: it sets the others.
+        write("ipv4/conf/all", IPV4, &entry.all_conf4)?;
+        write("ipv4/conf/default", IPV4, &entry.def_conf4)?;
+        write("unix", UNIX, &entry.unix_conf)?;
+        write("ipv4", &[PING_GROUPS], &entry.ipv4_sysctl)?;
+    }
+    write6("ipv6/conf/all", &entry.all_conf6, part)?;
+    write6("ipv6/conf/default", &entry.def_conf6, part)
+}
+
+fn number(value: i32) -> SysctlEntry {
+    SysctlEntry {
+        r#type: SysctlType::Number as i32,
+        iarg: Some(value),
+        sarg: None,
+    }
 }
 
 /// The settings of one device, for IPv4 and IPv6.
@@ -165,13 +197,14 @@ pub(super) fn dump_device(name: &str) -> (Vec<SysctlEntry>, Vec<SysctlEntry>) {
     )
 }
 
-pub(super) fn restore_device(
-    name: &str,
-    conf4: &[SysctlEntry],
-    conf6: &[SysctlEntry],
-) -> Result<()> {
-    write(&format!("ipv4/conf/{name}"), IPV4, conf4)?;
-    write(&format!("ipv6/conf/{name}"), IPV6, conf6)
+pub(super) fn restore_device(device: &NetDeviceEntry, part: Part) -> Result<()> {
+    let name = &device.name;
+    let directory = format!("ipv6/conf/{name}");
+    if part == Part::First {
+        write(&directory, &IPV6[..1], &[number(0)])?;
+        write(&format!("ipv4/conf/{name}"), IPV4, &device.conf4)?;
+    }
+    write6(&directory, &device.conf6, part)
 }
 
 #[cfg(test)]
