@@ -240,6 +240,30 @@ pub(crate) fn enter(pidfd: &OwnedFd, kinds: u64) -> Result<()> {
     live_in(&proc)
 }
 
+/// Moves the calling inner half into another mount namespace; its procfs stays at hand.
+pub(crate) fn visit_mounts(namespace: &OwnedFd) -> Result<()> {
+    let here = working_directory()?;
+    sys::namespace::join(namespace.as_fd(), sys::namespace::Kind::Mount)
+        .during("join", "a mount namespace")?;
+    live_in(&here)
+}
+
+/// The procfs that the inner half lives in.
+pub(crate) fn working_directory() -> Result<OwnedFd> {
+    rustix::fs::open(
+        procfs::root(),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .during("open", "proc")
+}
+
+/// The mount namespace of a process, or of `self`.
+pub(crate) fn mount_namespace(task: &str) -> Result<OwnedFd> {
+    let path = format!("{}/{task}/ns/mnt", procfs::root());
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open", path)
+}
+
 /// A procfs of the caller's pid namespace that nobody can mount over.
 pub(crate) fn private_proc() -> Result<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
