@@ -207,3 +207,54 @@ fn a_restore_that_fails_leaves_nothing() {
     restored.wake();
     assert!(frozen.output_after().contains("signal 10"));
 }
+
+/// Runs a command in the network namespace of a process.
+fn in_network(pid: i32, script: &str) -> String {
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pid.to_string(), "-n", "sh", "-euc", script]);
+    let output = command.output().expect("run nsenter");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn devices_addresses_and_routes_come_back() {
+    const SETUP: &str = "ip link add inner type veth peer name other; ip link set lo up; ip link set inner up
+        ip link set other up; ip addr add 10.9.8.7/24 dev inner; ip addr add fd00::7/64 dev inner nodad
+        ip route add 10.1.0.0/16 via 10.9.8.1; ip rule add from 10.9.8.7 table 77; ip route add default dev inner table 77
+        echo 1 >/proc/sys/net/ipv4/conf/inner/arp_accept";
+    const SHOW: &str = "sleep 0.1; ip -o link; ip -o -4 addr; ip -o -6 addr show scope global; ip route; ip rule; ip route show table 77
+        cat /proc/sys/net/ipv4/conf/inner/arp_accept";
+    let frozen = Frozen::start(Bundle::new().args(["signal-wait", "--", "echo", "end"]));
+    let pid = frozen.container.pid();
+    in_network(pid, SETUP);
+    let before = in_network(pid, SHOW);
+    assert!(before.contains("10.1.0.0/16 via 10.9.8.1"), "{before}");
+    let keys = frozen.output_keys();
+    frozen.dump(&keys, &[]).succeeds();
+    let restored = frozen.restore(&keys, &[]);
+    assert_eq!(in_network(restored.0.as_raw_nonzero().get(), SHOW), before);
+}
+
+#[test]
+fn a_frozen_group_is_dumped_and_left_frozen_by_a_failure() {
+    let frozen = Frozen::start(Bundle::new().args(["signal-wait", "--", "echo", "end"]));
+    let groups = frozen.container.cgroups();
+    let file = |name: &str| groups.iter().map(|group| group.join(name)).find(|path| path.exists());
+    let v1 = file("freezer.state").map(|path| (path, ["FROZEN", "THAWED"]));
+    let found = v1.or_else(|| file("cgroup.freeze").map(|path| (path, ["1", "0"])));
+    let (switch, [on, off]) = tests::need!(found, "needs a freezer");
+    let group = switch.parent().expect("the group").to_string_lossy().into_owned();
+    std::fs::write(&switch, on).expect("freeze");
+    let state = || std::fs::read_to_string(&switch).expect("the state").trim().to_owned();
+    wait_until("the group is frozen", || state() == on);
+    frozen.dump(&[], &["--freeze-cgroup", &group]).fails().says("--external file[");
+    wait_until("the group is as it was", || state() == on);
+    std::fs::write(&switch, off).expect("thaw");
+    let keys = frozen.output_keys();
+    std::fs::write(&switch, on).expect("freeze");
+    frozen.dump(&keys, &["--freeze-cgroup", &group]).succeeds();
+    let restored = frozen.restore(&keys, &[]);
+    restored.wake();
+    assert!(frozen.output_after().contains("signal 10"));
+}

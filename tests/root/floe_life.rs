@@ -205,7 +205,8 @@ fn an_interrupt_ends_the_container() {
     client.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     for _ in 0..3 {
         kill_process(Pid::from_child(&client), Signal::INT).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        // One that is still pending swallows the next.
+        std::thread::sleep(Duration::from_millis(100) * tests::slowness());
     }
     assert_eq!(client.wait().unwrap().code(), Some(137));
 }

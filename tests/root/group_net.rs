@@ -49,7 +49,7 @@ fn a_policy_is_part_of_a_change_that_is_taken_back() {
     need!(host::program("bash"), "needs bash");
     let groups = Groups::new();
     groups.call(["create", "%", "net.connect=deny tcp :1"]).succeeds();
-    for wrong in ["net.connect=sometimes", "net.connect=allow tcp somewhere", "net.accept=deny"] {
+    for wrong in ["net.connect=sometimes", "net.connect=allow tcp somewhere", "net.accept=deny; deny"] {
         groups.call(["set", "%", wrong]).exits(125);
     }
     let asked = ["set", "%", "net.connect=allow", "v2:no.such_file=1"];
@@ -58,5 +58,7 @@ fn a_policy_is_part_of_a_change_that_is_taken_back() {
     connect(&groups, "%", "127.0.0.1", 1).exits(1).says("not permitted");
     connect(&groups, "%", "127.0.0.1", 2).exits(1).says("refused");
     groups.call(["set", "%", "net.bind=deny tcp :1-1023"]).succeeds();
+    groups.call(["set", "%", "net.accept=deny; allow tcp 192.168.0.0/16 from :80"]).succeeds();
+    assert_eq!(groups.effective("%", "net.accept"), "deny; allow tcp 192.168.0.0/16 from :80");
     assert_eq!(groups.effective("%", "net.bind"), "allow; deny tcp :1-1023");
 }

@@ -318,6 +318,8 @@ fn a_unit_of_somebody_else_is_left_alone() {
     let create = ["--systemd-cgroup", "create", "--bundle", &bundle, id];
     second.call(create).fails().says("UnitExists");
     second.call(["delete", "--force", id]).succeeds();
+    // Not even on its way out: a program that heeds no SIGTERM would still run for a while.
+    assert_eq!(scoped.show("ActiveState"), "active");
     assert_eq!(first.status(), "running");
     assert_eq!(group_of(pid), format!("/{SLICE}/{}", scoped.unit));
     // The same path is refused before anything is asked of systemd.

@@ -10,8 +10,10 @@ pub(crate) enum Register {
     R2 = 2,
     R3 = 3,
     R4 = 4,
-    /// Keeps its value over calls.
+    /// These keep their values over calls.
     R6 = 6,
+    R7 = 7,
+    R8 = 8,
     /// The end of the stack.
     R10 = 10,
 }
@@ -37,7 +39,9 @@ pub(crate) enum Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Condition {
+    Always = 0x00,
     Equal = 0x10,
+    NotEqual = 0x50,
     /// The register has a bit of the value's.
     HasBits = 0x40,
 }
@@ -55,6 +59,7 @@ pub(crate) struct Assembler {
 
 const LOAD_U32: u8 = 0x61;
 const LOAD_U64: u8 = 0x79;
+const LOAD_U8: u8 = 0x71;
 const STORE_U32: u8 = 0x63;
 const STORE_U16: u8 = 0x6b;
 const JUMP_WITH_VALUE: u8 = 0x05;
@@ -70,6 +75,10 @@ const EXIT: u8 = 0x95;
 impl Assembler {
     pub(crate) fn load_u32(&mut self, into: Register, base: Register, offset: i16) {
         self.push(LOAD_U32, into, base, offset, 0);
+    }
+
+    pub(crate) fn load_u8(&mut self, into: Register, base: Register, offset: i16) {
+        self.push(LOAD_U8, into, base, offset, 0);
     }
 
     pub(crate) fn load_u64(&mut self, into: Register, base: Register, offset: i16) {

@@ -25,6 +25,8 @@ pub enum Hook {
     Connect,
     /// Binding a socket: the address is its own.
     Bind,
+    /// A peer that connects to a socket that listens; `from` are the ports of that socket.
+    Accept,
 }
 
 impl Hook {
@@ -34,6 +36,7 @@ impl Hook {
         match key {
             "net.connect" => Some(Self::Connect),
             "net.bind" => Some(Self::Bind),
+            "net.accept" => Some(Self::Accept),
             _ => None,
         }
     }

@@ -21,8 +21,9 @@ fn attempt(text: &str) -> Attempt {
 struct Machine<'a> {
     registers: [u64; 11],
     stack: [u8; 64],
-    context: [u8; 72],
-    socket: [u8; 64],
+    context: [u8; 192],
+    socket: [u8; 80],
+    packet: Vec<u8>,
     value: [u8; 4],
     maps: &'a Maps,
 }
@@ -50,6 +51,25 @@ impl Machine<'_> {
         u64::from_le_bytes(number)
     }
 
+    fn call(&mut self, helper: i32) {
+        match helper {
+            1 => self.look_up(),
+            26 => {
+                let (from, to) = (self.registers[2] as usize, self.registers[3]);
+                let length = self.registers[4] as usize;
+                let bytes = self.packet.get(from..from + length).map(<[u8]>::to_vec);
+                self.registers[0] = u64::from(bytes.is_none());
+                if let Some(bytes) = bytes {
+                    self.bytes(to, length).copy_from_slice(&bytes);
+                }
+            }
+            95 => self.registers[0] = self.registers[1],
+            other => panic!("no helper {other}"),
+        }
+        // A call loses these, as the verifier sees it.
+        self.registers[1..6].fill(0xdead);
+    }
+
     fn look_up(&mut self) {
         let (map, key) = (self.registers[1], self.registers[2]);
         let maps = self.maps;
@@ -62,8 +82,6 @@ impl Machine<'_> {
         if let Some(value) = found {
             (self.value, self.registers[0]) = (*value, VALUE);
         }
-        // A call loses these, as the verifier sees it.
-        self.registers[1..6].fill(0xdead);
     }
 
     fn run(&mut self, code: &[u64]) -> u64 {
@@ -79,6 +97,7 @@ impl Machine<'_> {
             match opcode {
                 0x61 => self.registers[into] = self.load(place(self.registers[from]), 4),
                 0x79 => self.registers[into] = self.load(place(self.registers[from]), 8),
+                0x71 => self.registers[into] = self.load(place(self.registers[from]), 1),
                 0x63 | 0x6b => {
                     let length = if opcode == 0x63 { 4 } else { 2 };
                     let number = self.registers[from].to_le_bytes();
@@ -93,13 +112,16 @@ impl Machine<'_> {
                 }
                 0x07 => self.registers[into] = self.registers[into].wrapping_add(extended),
                 0x57 => self.registers[into] &= extended,
+                0x67 => self.registers[into] <<= extended,
                 0xb7 => self.registers[into] = extended,
                 0xbf => self.registers[into] = self.registers[from],
                 0xdc => self.registers[into] = u64::from((self.registers[into] as u16).to_be()),
-                0x85 => self.look_up(),
+                0x85 => self.call(value),
                 0x15 if self.registers[into] == extended => at += offset as usize,
                 0x45 if self.registers[into] & extended != 0 => at += offset as usize,
-                0x15 | 0x45 => {}
+                0x55 if self.registers[into] != extended => at += offset as usize,
+                0x05 => at += offset as usize,
+                0x15 | 0x45 | 0x55 => {}
                 0x95 => return self.registers[0],
                 other => panic!("no instruction {other:#x}"),
             }
@@ -108,35 +130,81 @@ impl Machine<'_> {
     }
 }
 
-/// What the program says of an attempt.
-fn executed(policy: &Policy, maps: &Maps, hook: Hook, attempt: &Attempt) -> bool {
-    let mut machine = Machine {
-        registers: [0; 11],
-        stack: [0xaa; 64],
-        context: [0; 72],
-        socket: [0; 64],
-        value: [0; 4],
-        maps,
-    };
-    machine.registers[1] = CONTEXT;
-    machine.registers[10] = STACK_END;
-    let mut put =
-        |at: usize, bytes: &[u8]| machine.context[at..at + bytes.len()].copy_from_slice(bytes);
+/// What the program of connections says of an attempt.
+fn executed(policy: &Policy, maps: &Maps, attempt: &Attempt) -> bool {
+    let mut machine = Machine::new(maps, attempt);
     match attempt.address {
-        IpAddr::V4(address) => put(4, &address.octets()),
-        IpAddr::V6(address) => put(8, &address.octets()),
+        IpAddr::V4(address) => machine.put(4, &address.octets()),
+        IpAddr::V6(address) => machine.put(8, &address.octets()),
     }
-    put(24, &attempt.port.to_be_bytes());
-    let number: u32 = match attempt.protocol {
+    machine.put(24, &attempt.port.to_be_bytes());
+    machine.put(36, &number(attempt.protocol).to_le_bytes());
+    machine.put(64, &SOCKET.to_le_bytes());
+    let v6 = attempt.address.is_ipv6();
+    machine.run(&assemble(Hook::Connect, v6, policy.allow, [3, 4])) == 1
+}
+
+/// What the program of packets says of the same attempt, made from the other side.
+fn accepted(policy: &Policy, maps: &Maps, attempt: &Attempt, options: usize) -> bool {
+    let mut machine = Machine::new(maps, attempt);
+    let mut packet = match attempt.address {
+        IpAddr::V4(address) => {
+            let mut header = vec![0x45 + options as u8, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0];
+            header.extend(address.octets());
+            header.resize(20 + 4 * options, 0);
+            header
+        }
+        IpAddr::V6(address) => {
+            let mut header = vec![0x60, 0, 0, 0, 0, 20, if options == 0 { 6 } else { 60 }, 64];
+            header.extend(address.octets());
+            header.resize(40 + 8 * options, 0);
+            header
+        }
+    };
+    packet.extend(attempt.port.to_be_bytes());
+    packet.resize(packet.len() + 18, 0);
+    machine.packet = packet;
+    let kind: u16 = if attempt.address.is_ipv4() {
+        0x0800
+    } else {
+        0x86dd
+    };
+    machine.put(16, &kind.to_be_bytes());
+    machine.put(168, &SOCKET.to_le_bytes());
+    machine.run(&assemble(Hook::Accept, false, policy.allow, [3, 4])) == 1
+}
+
+fn number(protocol: Protocol) -> u32 {
+    match protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
         Protocol::Other => 132,
-    };
-    put(36, &number.to_le_bytes());
-    put(64, &SOCKET.to_le_bytes());
-    machine.socket[44..48].copy_from_slice(&u32::from(attempt.local_port).to_le_bytes());
-    let code = assemble(hook, attempt.address.is_ipv6(), policy.allow, [3, 4]);
-    machine.run(&code) == 1
+    }
+}
+
+impl<'a> Machine<'a> {
+    /// With a socket that listens at the attempt's local port.
+    fn new(maps: &'a Maps, attempt: &Attempt) -> Self {
+        let mut machine = Self {
+            registers: [0; 11],
+            stack: [0xaa; 64],
+            context: [0; 192],
+            socket: [0; 80],
+            packet: Vec::new(),
+            value: [0; 4],
+            maps,
+        };
+        machine.registers[1] = CONTEXT;
+        machine.registers[10] = STACK_END;
+        machine.socket[12..16].copy_from_slice(&number(attempt.protocol).to_le_bytes());
+        machine.socket[44..48].copy_from_slice(&u32::from(attempt.local_port).to_le_bytes());
+        machine.socket[72] = 10;
+        machine
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.context[at..at + bytes.len()].copy_from_slice(bytes);
+    }
 }
 
 /// The three ways of saying it agree.
@@ -145,8 +213,17 @@ fn agreed(policy: &Policy, attempt: &Attempt) -> bool {
     let maps = Maps::of(&tables);
     let says = policy.allows(attempt);
     assert_eq!(tables.allows(attempt), says, "tables: {policy} {attempt:?}");
-    let executed_says = executed(policy, &maps, Hook::Connect, attempt);
+    let executed_says = executed(policy, &maps, attempt);
     assert_eq!(executed_says, says, "program: {policy} {attempt:?}");
+    let accepted_says = accepted(policy, &maps, attempt, 0);
+    assert_eq!(accepted_says, says, "packets: {policy} {attempt:?}");
+    if attempt.address.is_ipv4() {
+        assert_eq!(
+            accepted(policy, &maps, attempt, 3),
+            says,
+            "with options: {policy} {attempt:?}"
+        );
+    }
     says
 }
 
@@ -326,4 +403,42 @@ fn ten_thousand_rules_are_few_tables() {
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     assert!(tables.allows(&attempt("tcp 10.3.2.9 443")));
     assert!(!tables.allows(&attempt("tcp 10.3.3.9 443")));
+}
+
+#[test]
+fn packets_for_nobody_who_listens_pass() {
+    let policy = Policy::parse("deny").unwrap();
+    let maps = Maps::of(&Tables::of(&policy));
+    let attempt = attempt("tcp fd00::1 80 from 80");
+    let code = assemble(Hook::Accept, false, policy.allow, [3, 4]);
+    let run = |change: &dyn Fn(&mut Machine<'_>)| {
+        let mut machine = Machine::new(&maps, &attempt);
+        machine.put(16, &0x86dd_u16.to_be_bytes());
+        machine.put(168, &SOCKET.to_le_bytes());
+        machine.packet = vec![0; 60];
+        machine.packet[6] = 6;
+        change(&mut machine);
+        machine.run(&code)
+    };
+    assert_eq!(run(&|_| ()), 0);
+    assert_eq!(
+        run(&|machine| machine.socket[72] = 1),
+        1,
+        "a connection that is there"
+    );
+    assert_eq!(run(&|machine| machine.put(168, &[0; 8])), 1, "no socket");
+    assert_eq!(
+        run(&|machine| machine.put(16, &[0x08, 0x06])),
+        1,
+        "neither v4 nor v6"
+    );
+    // Attack: headers between, so that the port is elsewhere; and a packet that is too short.
+    let open = Policy::parse("allow").unwrap();
+    let maps = Maps::of(&Tables::of(&open));
+    assert!(!accepted(&open, &maps, &attempt, 1));
+    let mut machine = Machine::new(&maps, &attempt);
+    machine.put(16, &0x86dd_u16.to_be_bytes());
+    machine.put(168, &SOCKET.to_le_bytes());
+    machine.packet = vec![0; 20];
+    assert_eq!(machine.run(&assemble(Hook::Accept, false, true, [3, 4])), 0);
 }

@@ -168,8 +168,9 @@ fn policies_hold_for_real_sockets() {
     fixture.inside(|| assert_eq!(connect(&open), "ok", "from another local port"));
 
     binding(&fixture);
+    accepting(&fixture);
     many_rules(&fixture, port);
-    for hook in [Hook::Connect, Hook::Bind] {
+    for hook in [Hook::Connect, Hook::Bind, Hook::Accept] {
         fixture.set(hook, "allow");
         assert!(!fixture.group.has_policy(hook));
     }
@@ -185,6 +186,45 @@ fn binding(fixture: &Fixture) {
         assert_eq!(word(UdpSocket::bind("127.0.0.1:0")), "denied");
         assert_eq!(word(UdpSocket::bind("127.0.0.2:0")), "ok");
     });
+}
+
+/// Sockets that listen in the group, and peers outside it.
+fn accepting(fixture: &Fixture) {
+    fixture.set(Hook::Connect, "allow");
+    fixture.set(Hook::Bind, "allow");
+    let listener = fixture.inside(|| TcpListener::bind("[::]:0").unwrap());
+    let port = listener.local_addr().unwrap().port();
+    // A refused packet is lost: the peer hears nothing.
+    let reach = |address: &str| {
+        let address: SocketAddr = format!("{address}:{port}").parse().unwrap();
+        let patience = Duration::from_millis(300);
+        TcpStream::connect_timeout(&address, patience).is_ok()
+    };
+    assert!(reach("127.0.0.1") && reach("[::1]"));
+    fixture.set(
+        Hook::Accept,
+        &format!("deny; allow tcp 127.0.0.1 from :{port}"),
+    );
+    assert!(reach("127.0.0.1"), "whom the policy names");
+    assert!(!reach("[::1]"), "nobody else");
+    fixture.set(Hook::Accept, "allow; deny tcp 127.0.0.0/8");
+    assert!(!reach("127.0.0.1") && reach("[::1]"));
+    fixture.set(
+        Hook::Accept,
+        &format!("allow; deny any from :{}", port.wrapping_add(1).max(1)),
+    );
+    assert!(reach("127.0.0.1"), "another port of ours");
+    // Connections that are there go on, and those that the group itself makes.
+    let mut there = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // Those of before are still in the queue.
+    while listener.accept().unwrap().1.port() != there.local_addr().unwrap().port() {}
+    fixture.set(Hook::Accept, "deny");
+    assert_eq!(std::io::Write::write(&mut there, b"x").unwrap(), 1);
+    assert!(!reach("127.0.0.1"));
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = outside.local_addr().unwrap().to_string();
+    fixture.inside(|| assert_eq!(connect(&address), "ok", "answers come in"));
+    fixture.set(Hook::Accept, "allow");
 }
 
 /// Ten thousand rules load in a second, and a replacement leaves no moment without rules.

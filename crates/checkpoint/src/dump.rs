@@ -26,7 +26,7 @@ use crate::image::tree::{
 use crate::image::tty::TtyInfoEntry;
 use crate::image::{Directory, Kind};
 use crate::inner::{self, Descriptors, Report};
-use crate::namespace::{self, Inodes, Outline};
+use crate::namespace::{self, Inodes, MountTable, Outline};
 use crate::network_lock::{Held, NetworkLock};
 use crate::pages::PageSink;
 use crate::procfs::{Lines, Mapping, Stat};
@@ -180,6 +180,10 @@ pub(crate) struct Dump<'a> {
     pub(crate) own_namespaces: u64,
     /// The mounts of the tree, if it has mounts of its own.
     pub(crate) mounts: Vec<MntEntry>,
+    /// Whose they are, in the same order; the first is the root's.
+    pub(crate) mount_tables: Vec<MountTable>,
+    /// The mount namespace of the root.
+    pub(crate) mount_namespace: Option<OwnedFd>,
     /// What the root of the tree shares with whom.
     pub(crate) root_ids: TaskKobjIdsEntry,
     last_pages_id: u32,
@@ -215,6 +219,8 @@ impl<'a> Dump<'a> {
             host: outline.host,
             own_namespaces: outline.own,
             mounts: Vec::new(),
+            mount_tables: Vec::new(),
+            mount_namespace: None,
             root_ids: TaskKobjIdsEntry::default(),
             last_pages_id: 0,
         }
@@ -384,8 +390,13 @@ fn dump_stopped(tree: &mut FrozenTree, dump: &mut Dump<'_>) -> Result<()> {
     namespace::prepare(dump)?;
     let mut root_ids = None;
     for process in &mut tree.processes {
+        let away = process.injector.is_some() && namespace::visit(process.pid, dump)?;
         let task_ids = dump_process(process, &mut ids, dump)?;
+        if away {
+            namespace::leave(dump)?;
+        }
         if let Some(task_ids) = task_ids {
+            namespace::number_mounts(process.pid, &task_ids.entry, dump)?;
             let root = root_ids.get_or_insert_with(|| task_ids.entry.clone());
             namespace::check_task(process.pid, root, &task_ids.entry)?;
         }

@@ -24,6 +24,44 @@ pub(crate) struct Thread {
     pub(crate) tid: Pid,
     pub(crate) registers: Registers,
     pub(crate) mask: u64,
+    pub(crate) rseq: Option<Rseq>,
+}
+
+/// What a thread registered with rseq(2), and the critical section that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rseq {
+    pub(crate) configuration: ptrace::RseqConfiguration,
+    /// Address of the section's description; 0: none.
+    pub(crate) section: u64,
+}
+
+/// Where the area points at the section.
+const SECTION: u64 = 8;
+
+impl Rseq {
+    /// Before the thread makes its first call for us: the kernel then finds it outside of its
+    /// section and forgets that.
+    fn of(tid: Pid) -> Option<Self> {
+        let configuration = ptrace::rseq_configuration(tid).ok()?;
+        if configuration.address == 0 {
+            return None;
+        }
+        let mut section = [0; 8];
+        let at = configuration.address + SECTION;
+        sys::process_memory::read_exact(tid, at, &mut section).ok()?;
+        Some(Self {
+            configuration,
+            section: u64::from_le_bytes(section),
+        })
+    }
+}
+
+/// Reminds the kernel that the thread is in a section, so that it leaves it by its abort handler.
+pub(crate) fn enter_section(tid: Pid, area: u64, section: u64) -> sys::Result<()> {
+    if section == 0 {
+        return Ok(());
+    }
+    sys::process_memory::write_all(tid, area + SECTION, &section.to_le_bytes())
 }
 
 /// What a process was doing before we came.
@@ -131,6 +169,7 @@ impl FrozenTree {
             scratch: None,
         };
         self.processes.push(process);
+        let mut ended = Vec::new();
         loop {
             let known: Vec<Pid> = self
                 .last()
@@ -142,12 +181,23 @@ impl FrozenTree {
             let new = listed
                 .into_iter()
                 .filter_map(Pid::from_raw)
-                .find(|tid| !known.contains(tid));
+                .find(|tid| !known.contains(tid) && !ended.contains(tid));
             let Some(tid) = new else { break };
-            self.seize(pid, tid)?;
+            if !self.seize(pid, tid)? {
+                ended.push(tid);
+            }
         }
         let process = self.last();
         process.stat = Stat::of(pid)?;
+        if process.threads.is_empty() {
+            // It ended while we came.
+            process.state = State::Zombie(process.stat.exit_code);
+            return Ok(());
+        }
+        if ended.contains(&pid) {
+            let cause = "its first thread has ended before the others, which is not supported yet";
+            return Err(Error::because("stop process", pid, cause));
+        }
         process
             .threads
             .sort_by_key(|thread| (thread.tid != pid, thread.tid.as_raw_nonzero()));
@@ -162,7 +212,7 @@ impl FrozenTree {
         &mut self.processes[at]
     }
 
-    /// Attaches to a thread and asks it to stop.
+    /// Attaches to a thread and asks it to stop. One that has ended is not pending afterwards.
     fn attach(&mut self, pid: Pid, tid: Pid) -> Result<()> {
         let status = Lines::status(pid, tid)?;
         let filtered = status.number("Seccomp") != 0;
@@ -174,6 +224,9 @@ impl FrozenTree {
             Ok(()) => {}
             // It ended between the listing and now.
             Err(Errno::SRCH) if Stat::of_thread(pid, tid).is_err() => return Ok(()),
+            Err(Errno::PERM) if Stat::of_thread(pid, tid).is_ok_and(|stat| stat.state == 'Z') => {
+                return Ok(());
+            }
             Err(Errno::PERM) if status.number("TracerPid") != 0 => {
                 let cause = format!("process {} traces it", status.number("TracerPid"));
                 return Err(Error::because("stop thread", tid, cause));
@@ -184,16 +237,18 @@ impl FrozenTree {
         ptrace::interrupt(tid).during("stop thread", tid)
     }
 
-    fn seize(&mut self, pid: Pid, tid: Pid) -> Result<()> {
+    /// Whether the thread stands still now; it may have ended.
+    fn seize(&mut self, pid: Pid, tid: Pid) -> Result<bool> {
         if !self.pending.contains(&tid) {
             self.attach(pid, tid)?;
         }
         if !self.pending.contains(&tid) {
-            return Ok(());
+            return Ok(false);
         }
         let stop_signal = wait_until_stopped(tid)?;
         let registers = Registers::of(tid).during("read registers of", tid)?;
         let mask = ptrace::signal_mask(tid).during("read signal mask of", tid)?;
+        let rseq = Rseq::of(tid);
         self.pending.retain(|pending| *pending != tid);
         let process = self.last();
         if let Some(signal) = stop_signal {
@@ -203,8 +258,10 @@ impl FrozenTree {
             tid,
             registers,
             mask,
+            rseq,
         });
-        ptrace::set_signal_mask(tid, ALL_SIGNALS).during("block signals of", tid)
+        ptrace::set_signal_mask(tid, ALL_SIGNALS).during("block signals of", tid)?;
+        Ok(true)
     }
 
     /// Lets everything run on.
@@ -237,6 +294,9 @@ impl Drop for FrozenTree {
             }
             for thread in &process.threads {
                 let _ = thread.registers.install(thread.tid);
+                if let Some(rseq) = thread.rseq {
+                    let _ = enter_section(thread.tid, rseq.configuration.address, rseq.section);
+                }
                 let _ = ptrace::set_signal_mask(thread.tid, thread.mask);
                 // Only in this kind of stop does the kernel see that an interrupted call is to be
                 // made again.

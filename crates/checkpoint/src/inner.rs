@@ -19,7 +19,7 @@ use rustix::process::Pid;
 use sys::clone::Side;
 
 use crate::error::{Context, Error, Result};
-use crate::procfs;
+use crate::{host, procfs};
 
 /// A report is never longer.
 const MAX_REPORT: usize = 64 << 10;
@@ -83,8 +83,8 @@ pub(crate) struct Inner {
     pid: Pid,
     pidfd: OwnedFd,
     line: OwnedFd,
-    /// In a shared table, closing it here would close it there.
-    _other_end: Outside,
+    /// In a shared table, closing them here would close them there.
+    _shared: (Outside, OwnedFd),
 }
 
 /// Whether the two halves share one table of descriptors.
@@ -106,12 +106,14 @@ pub(crate) fn start(
     check_alone()?;
     let (line, other) = sys::message::pair().during("make", "a line to the inner engine")?;
     let own = pid_namespace.map(|_| own_pid_namespace()).transpose()?;
+    let mounts = host::mounts()?;
     if let Some(namespace) = pid_namespace {
         join_pid_namespace(namespace)?;
     }
     let side = clone(pid_namespace.is_some(), taken, descriptors);
     let outside = Outside(other);
     if let Ok(Side::Child) = side {
+        host::remember(mounts);
         let status = catch_unwind(AssertUnwindSafe(|| tell(&outside, body(&outside))));
         sys::process::leave(status.unwrap_or(CRASHED));
     }
@@ -124,7 +126,7 @@ pub(crate) fn start(
             pid,
             pidfd,
             line,
-            _other_end: outside,
+            _shared: (outside, mounts),
         }),
     }
 }
@@ -236,6 +238,30 @@ pub(crate) fn enter(pidfd: &OwnedFd, kinds: u64) -> Result<()> {
         sys::namespace::join_process(pidfd, kinds).during("join", "the tree's namespaces")?;
     }
     live_in(&proc)
+}
+
+/// Moves the calling inner half into another mount namespace; its procfs stays at hand.
+pub(crate) fn visit_mounts(namespace: &OwnedFd) -> Result<()> {
+    let here = working_directory()?;
+    sys::namespace::join(namespace.as_fd(), sys::namespace::Kind::Mount)
+        .during("join", "a mount namespace")?;
+    live_in(&here)
+}
+
+/// The procfs that the inner half lives in.
+pub(crate) fn working_directory() -> Result<OwnedFd> {
+    rustix::fs::open(
+        procfs::root(),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .during("open", "proc")
+}
+
+/// The mount namespace of a process, or of `self`.
+pub(crate) fn mount_namespace(task: &str) -> Result<OwnedFd> {
+    let path = format!("{}/{task}/ns/mnt", procfs::root());
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open", path)
 }
 
 /// A procfs of the caller's pid namespace that nobody can mount over.

@@ -11,6 +11,7 @@ mod external;
 mod files;
 mod freeze;
 mod freezer;
+mod host;
 mod ids;
 pub mod image;
 mod inject;

@@ -29,6 +29,7 @@ pub(crate) mod status {
     pub(crate) const ANON_SHARED: u32 = 1 << 8;
     pub(crate) const ANON_PRIVATE: u32 = 1 << 9;
     pub(crate) const SYSV: u32 = 1 << 10;
+    pub(crate) const SOCKET: u32 = 1 << 11;
     pub(crate) const VVAR: u32 = 1 << 12;
     pub(crate) const MEMFD: u32 = 1 << 14;
     /// Guard pages: an entry of its own after that of the mapping which they lie in.
@@ -203,6 +204,13 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
         if mapping.name == "[heap]" {
             vma.status |= status::HEAP;
         }
+    } else if mapping.name.starts_with("socket:[") {
+        // The ring of a packet socket, which the process holds open as well.
+        let id = dump.files.socket(mapping.inode).ok_or_else(|| {
+            Error::because("map", &mapping.name, "no descriptor leads to this socket")
+        })?;
+        vma.status |= status::SOCKET;
+        vma.shmid = u64::from(id);
     } else if mapping.name.starts_with("/SYSV") && mapping.device.0 == 0 {
         if dump.own_namespaces & NamespaceKind::Ipc.flag() == 0 {
             let cause =
@@ -240,7 +248,7 @@ fn set_backing(pid: Pid, mapping: &Mapping, vma: &mut VmaEntry, dump: &mut Dump<
 
 /// Whether a mapping has pages that belong to nobody else.
 fn has_private_pages(vma: &VmaEntry) -> bool {
-    let special = status::VVAR | status::VSYSCALL;
+    let special = status::VVAR | status::VSYSCALL | status::SOCKET;
     // Droppable memory may vanish at any time: it does.
     if vma.flags & MAP_DROPPABLE as u32 != 0 {
         return false;

@@ -11,10 +11,11 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::error::{Context, Error, Result};
 use crate::files::inet_socket::ip_address;
+use crate::host;
 use crate::image::socket::InetSkEntry;
 
 /// The mark of segments that pass a lock.
@@ -77,17 +78,14 @@ impl Ends {
 #[derive(Debug)]
 pub(crate) struct Held {
     method: NetworkLock,
-    /// Names the table.
-    root: i32,
     connections: Vec<Ends>,
 }
 
 impl Held {
-    /// Locks these connections of the tree of `root`.
-    pub(crate) fn lock(method: NetworkLock, root: i32, connections: Vec<Ends>) -> Result<Self> {
+    /// Locks these connections.
+    pub(crate) fn lock(method: NetworkLock, connections: Vec<Ends>) -> Result<Self> {
         let mut held = Self {
             method,
-            root,
             connections,
         };
         if held.connections.is_empty() {
@@ -104,7 +102,7 @@ impl Held {
             NetworkLock::Nftables => {
                 // One that a restore never came for.
                 held.delete_table();
-                run("nft", &["-f", "-"], &table(root, &held.connections))
+                run("nft", &["-f", "-"], &table(&held.connections))
             }
             NetworkLock::Iptables => held.iptables("-I"),
             NetworkLock::Auto | NetworkLock::Skip => Ok(()),
@@ -119,10 +117,9 @@ impl Held {
     }
 
     /// The lock that a dump left behind.
-    pub(crate) fn of_dump(method: NetworkLock, root: i32, connections: Vec<Ends>) -> Self {
+    pub(crate) fn of_dump(method: NetworkLock, connections: Vec<Ends>) -> Self {
         Self {
             method,
-            root,
             connections,
         }
     }
@@ -143,7 +140,7 @@ impl Held {
     }
 
     fn delete_table(&self) {
-        let name = table_name(self.root);
+        let name = table_name(&self.connections);
         let _ = run("nft", &["delete", "table", "inet", &name], "");
     }
 
@@ -182,13 +179,23 @@ pub(crate) fn keep(mut held: Held) {
     held.method = NetworkLock::Skip;
 }
 
-fn table_name(root: i32) -> String {
-    format!("floe-lock-{root}")
+/// A name that a restore finds again: no two trees have the same connections at one time.
+fn table_name(connections: &[Ends]) -> String {
+    let mut ends: Vec<String> = connections.iter().map(|ends| format!("{ends:?}")).collect();
+    ends.sort();
+    // FNV-1a.
+    let hash = ends
+        .concat()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("floe-lock-{hash:016x}")
 }
 
 /// The whole table as `nft -f` reads it.
-fn table(root: i32, connections: &[Ends]) -> String {
-    let mut text = format!("table inet {} {{\n", table_name(root));
+fn table(connections: &[Ends]) -> String {
+    let mut text = format!("table inet {} {{\n", table_name(connections));
     for (name, kind, v4) in [("ipv4", "ipv4_addr", true), ("ipv6", "ipv6_addr", false)] {
         let own = connections.iter().filter(|ends| ends.is_v4() == v4);
         let elements: Vec<String> = own
@@ -226,13 +233,19 @@ fn rule(action: &str, chain: &str, from: (IpAddr, u16), to: (IpAddr, u16)) -> Ve
 }
 
 fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/sbin".into());
-    std::env::split_paths(&path).any(|directory| directory.join(program).exists())
+    let quiet = || Stdio::null();
+    let mut command = host::command(program);
+    command
+        .arg("--version")
+        .stdin(quiet())
+        .stdout(quiet())
+        .stderr(quiet());
+    command.status().is_ok()
 }
 
 fn run(program: &str, arguments: &[&str], input: &str) -> Result<()> {
     let what = "lock the network with";
-    let mut child = Command::new(program)
+    let mut child = host::command(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -277,8 +290,18 @@ mod tests {
         let local = u32::from_ne_bytes([127, 0, 0, 1]);
         let peer = u32::from_ne_bytes([10, 0, 0, 2]);
         let ends = Ends::of(&entry(&[local], &[peer])).unwrap();
-        let text = table(7, &[ends]);
-        assert!(text.starts_with("table inet floe-lock-7 {\n"), "{text}");
+        let text = table(&[ends]);
+        let name = table_name(&[ends]);
+        assert!(
+            text.starts_with(&format!("table inet {name} {{\n")),
+            "{text}"
+        );
+        let other = Ends {
+            local: ends.peer,
+            peer: ends.local,
+        };
+        assert_eq!(table_name(&[ends, other]), table_name(&[other, ends]));
+        assert_ne!(table_name(&[other]), name);
         let elements = "127.0.0.1 . 80 . 10.0.0.2 . 4000, 10.0.0.2 . 4000 . 127.0.0.1 . 80";
         assert!(text.contains(elements), "{text}");
         let rule = rule("-D", "INPUT", ends.peer, ends.local).join(" ");

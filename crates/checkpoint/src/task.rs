@@ -248,24 +248,19 @@ fn dump_thread(pid: Pid, thread: &Thread, remote: &Remote<'_>, core: &mut CoreEn
         creds: Some(creds::dump(&status, secbits as u32)),
         seccomp_mode: Some(status.number("Seccomp") as i32),
         comm: Some(stat.comm.clone()),
-        rseq_entry: rseq(tid, thread),
+        rseq_entry: rseq(thread),
         cg_set: Some(1),
         ..ThreadCoreEntry::default()
     });
     arch::dump(tid, &thread.registers, clear_tid, core)
 }
 
-fn rseq(tid: Pid, _thread: &Thread) -> Option<RseqEntry> {
-    let found = ptrace::rseq_configuration(tid)
-        .ok()
-        .filter(|found| found.address != 0)?;
-    // The area's third word points at the critical section, if the thread is in one.
-    let mut section = [0; 8];
-    sys::process_memory::read_exact(tid, found.address + 8, &mut section).ok()?;
+fn rseq(thread: &Thread) -> Option<RseqEntry> {
+    let found = thread.rseq?;
     Some(RseqEntry {
-        rseq_abi_pointer: found.address,
-        rseq_abi_size: found.size,
-        signature: found.signature,
-        rseq_cs_pointer: Some(u64::from_le_bytes(section)),
+        rseq_abi_pointer: found.configuration.address,
+        rseq_abi_size: found.configuration.size,
+        signature: found.configuration.signature,
+        rseq_cs_pointer: Some(found.section),
     })
 }

@@ -137,16 +137,24 @@ impl Directory {
     }
 
     /// Removes the directory and what is in it. The state file goes last: as long as it is there,
-    /// the container can be deleted again.
+    /// the container can be deleted again. What another `delete --force` removes meanwhile is gone
+    /// as well.
     pub(crate) fn remove(self) -> Result<()> {
-        for entry in std::fs::read_dir(&self.path).during(|| "read the state directory")? {
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.during(|| "read the state directory")?,
+        };
+        for entry in entries {
             let entry = entry.during(|| "read the state directory")?;
             if entry.file_name() != "state.json" {
                 remove_any(&entry.path())?;
             }
         }
         remove_any(&self.path.join("state.json"))?;
-        std::fs::remove_dir(&self.path).during(|| format!("remove `{}`", self.path.display()))
+        match std::fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.during(|| format!("remove `{}`", self.path.display())),
+        }
     }
 }
 

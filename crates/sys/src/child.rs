@@ -1,5 +1,6 @@
 //! Programs started with `std::process::Command` by a program that blocks signals.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -8,6 +9,16 @@ use std::process::Command;
 pub fn unblock_signals(command: &mut Command) -> &mut Command {
     // SAFETY: the closure makes async-signal-safe calls only (signal, sigprocmask).
     unsafe { command.pre_exec(|| crate::signal::reset().map_err(Into::into)) }
+}
+
+/// Has the program be looked up and executed in another mount namespace, at its root.
+pub fn in_mount_namespace(command: &mut Command, namespace: &'static OwnedFd) {
+    let enter = move || {
+        let enter = crate::namespace::join(namespace.as_fd(), crate::namespace::Kind::Mount);
+        enter.map_err(Into::into)
+    };
+    // SAFETY: the closure makes one system call (setns).
+    unsafe { command.pre_exec(enter) };
 }
 
 #[cfg(test)]

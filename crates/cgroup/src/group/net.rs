@@ -26,6 +26,7 @@ fn hooks(hook: Hook) -> &'static [(&'static str, AttachType, bool)] {
             ("floe_send4", AttachType::CgroupUdp4Sendmsg, false),
             ("floe_send6", AttachType::CgroupUdp6Sendmsg, true),
         ],
+        Hook::Accept => &[("floe_accept", AttachType::CgroupInetIngress, false)],
         Hook::Bind => &[
             ("floe_bind4", AttachType::CgroupInet4Bind, false),
             ("floe_bind6", AttachType::CgroupInet6Bind, true),
@@ -58,7 +59,11 @@ impl Group {
         let mut programs = Vec::new();
         for (name, kernels, v6) in hooks(hook) {
             let code = assemble(hook, *v6, policy.allow, numbers);
-            let program = bpf::load_for(ProgramType::CgroupSockAddr, *kernels, name, &code)
+            let kind = match hook {
+                Hook::Connect | Hook::Bind => ProgramType::CgroupSockAddr,
+                Hook::Accept => ProgramType::CgroupSkb,
+            };
+            let program = bpf::load_for(kind, *kernels, name, &code)
                 .map_err(fails("load network program for"))?;
             programs.push((*name, *kernels, program));
         }

@@ -472,6 +472,10 @@ const ENTRIES: &[Entry] = &[
         "peers that its sockets may connect and send datagrams to",
     ),
     policy("net.bind", "addresses and ports that its sockets may have"),
+    policy(
+        "net.accept",
+        "peers that may connect to its listening sockets",
+    ),
 ];
 
 /// Files and knobs that were `cpuset`'s before memset was a subsystem of its own.

@@ -129,7 +129,7 @@ fn v6only(file: &OwnedFd, family: u32) -> Option<bool> {
         .map(|value| value != 0)
 }
 
-fn interface_name(scope: u32) -> Option<String> {
+pub(crate) fn interface_name(scope: u32) -> Option<String> {
     if scope == 0 {
         return None;
     }
@@ -398,11 +398,16 @@ fn restore_raw(fd: &OwnedFd, raw: &IpOptsRawEntry, v6: bool, id: u32) -> Result<
 pub(crate) fn close(entry: &mut InetSkEntry) {
     if is_connected_tcp(entry) {
         entry.state = CLOSED;
-        entry.src_port = 0;
-        entry.src_addr.fill(0);
-        // Reads see the end, writes a broken pipe.
-        entry.shutdown = Some(SkShutdown::Both as i32);
+        forget_connection(entry);
     }
+}
+
+/// What is left of a connection that is over.
+pub(crate) fn forget_connection(entry: &mut InetSkEntry) {
+    entry.src_port = 0;
+    entry.src_addr.fill(0);
+    // Reads see the end, writes a broken pipe.
+    entry.shutdown = Some(SkShutdown::Both as i32);
 }
 
 /// The address that words of an image stand for; IPv4 inside IPv6 is IPv4 on the wire.

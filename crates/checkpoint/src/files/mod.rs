@@ -13,6 +13,7 @@ pub(crate) mod memfd;
 pub(crate) mod namespace;
 pub(crate) mod netlink_socket;
 pub(crate) mod owner;
+pub(crate) mod packet_socket;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod regular;
@@ -135,6 +136,13 @@ impl FileTable {
             }
         }
         Ok(None)
+    }
+
+    /// A description of the socket with this inode.
+    pub(crate) fn socket(&self, inode: u64) -> Option<u32> {
+        let is = |likeness: &Likeness| likeness.1 == inode;
+        let mut known = self.known.iter().filter(|(likeness, _)| is(likeness));
+        known.find_map(|(_, descriptions)| Some(descriptions.first()?.0))
     }
 
     pub(crate) fn entry(&self, id: u32) -> Option<&FileEntry> {
@@ -261,6 +269,7 @@ fn describe_socket(descriptor: &Descriptor, dump: &mut Dump<'_>) -> Result<FileE
         libc::AF_UNIX => unix_socket::dump(descriptor, dump),
         libc::AF_INET | libc::AF_INET6 => inet_socket::dump(descriptor, dump),
         libc::AF_NETLINK => netlink_socket::dump(descriptor),
+        libc::AF_PACKET => packet_socket::dump(descriptor),
         family => {
             let cause = format!("sockets of family {family} cannot be dumped");
             Err(Error::because("dump file", &descriptor.link, cause))

@@ -43,6 +43,8 @@ pub(crate) fn of(entry: &FileEntry) -> Option<&FownEntry> {
         .or(entry.isk.as_ref().map(|file| &file.fown))
         .or(entry.usk.as_ref().map(|file| &file.fown))
         .or(entry.nlsk.as_ref().map(|file| &file.fown))
+        .or(entry.psk.as_ref().map(|file| &file.fown))
+        .or(entry.ffy.as_ref().map(|file| &file.fown))
         .or(entry.efd.as_ref().map(|file| &file.fown))
         .or(entry.tfd.as_ref().map(|file| &file.fown))
         .or(entry.sgfd.as_ref().map(|file| &file.fown))

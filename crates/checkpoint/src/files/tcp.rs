@@ -12,7 +12,7 @@ use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
 use crate::image::socket::{InetSkEntry, TcpOptsEntry, TcpStreamEntry};
 use crate::image::{Directory, Kind, Writer};
-use crate::network_lock::{Ends, Held, MARK, NetworkLock};
+use crate::network_lock::{Ends, Held, MARK};
 
 const LEVEL: i32 = libc::IPPROTO_TCP;
 const TCP_REPAIR: i32 = 19;
@@ -78,6 +78,11 @@ pub(crate) fn dump(socket: &OwnedFd, entry: &mut InetSkEntry, dump: &mut Dump<'_
         return Err(about(format!("the kernel runs `{name}` on it")));
     }
     match entry.state {
+        CLOSED if had_connection(socket) => {
+            // Its port may belong to somebody else by now.
+            inet_socket::forget_connection(entry);
+            return Ok(());
+        }
         LISTEN | CLOSED => return Ok(()),
         SYN_RECV | TIME_WAIT => return Err(about(format!("it is in state {}", entry.state))),
         _ => {}
@@ -99,6 +104,18 @@ pub(crate) fn dump(socket: &OwnedFd, entry: &mut InetSkEntry, dump: &mut Dump<'_
     Ok(())
 }
 
+/// Whether a closed socket was connected once: one that never was has nothing to read.
+fn had_connection(socket: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let mut polled = [PollFd::new(socket, PollFlags::RDHUP)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut polled, Some(&now)).is_ok()
+        && polled[0].revents().contains(PollFlags::RDHUP)
+}
+
 fn information(socket: &OwnedFd) -> Result<[u8; 64]> {
     let mut info = [0_u8; 64];
     sys::socket::option(socket, LEVEL, libc::TCP_INFO, &mut info).during("ask", "TCP socket")?;
@@ -115,13 +132,7 @@ pub(crate) fn dump_connections(dump: &mut Dump<'_>) -> Result<()> {
         .filter(|entry| ids.contains(&entry.id))
         .filter_map(|entry| Ends::of(entry.isk.as_ref()?))
         .collect();
-    // From inside a container the programs that lock are not to be had.
-    let method = if dump.own_namespaces == 0 {
-        dump.options.network_lock
-    } else {
-        NetworkLock::Skip
-    };
-    let lock = Held::lock(method, dump.options.tree, ends)?;
+    let lock = Held::lock(dump.options.network_lock, ends)?;
     dump.network_lock = Some(lock);
     for (id, socket) in connections {
         let info = information(&socket)?;

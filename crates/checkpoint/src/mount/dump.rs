@@ -23,8 +23,8 @@ pub(crate) fn table(external: &[External]) -> Result<Vec<MntEntry>> {
     Ok(entries)
 }
 
-/// Dumps the mount namespace with this number.
-pub(crate) fn dump(id: u32, dump: &mut Dump<'_>) -> Result<()> {
+/// Dumps all mount namespaces of the tree.
+pub(crate) fn dump(dump: &mut Dump<'_>) -> Result<()> {
     let mut entries = std::mem::take(&mut dump.mounts);
     let plan = plan::plan(&entries)?;
     let mut dumped = HashSet::new();
@@ -42,8 +42,14 @@ pub(crate) fn dump(id: u32, dump: &mut Dump<'_>) -> Result<()> {
             entry.fsname = None;
         }
     }
-    let name = format!("mountpoints-{id}.img");
-    dump.images.write(&name, Kind::Mounts, &entries)
+    let mut rest = &entries[..];
+    for table in &dump.mount_tables {
+        let (own, others) = rest.split_at(table.mounts.min(rest.len()));
+        let name = format!("mountpoints-{}.img", table.id);
+        dump.images.write(&name, Kind::Mounts, own)?;
+        rest = others;
+    }
+    Ok(())
 }
 
 fn name_external(entries: &mut [MntEntry], external: &[External]) {
@@ -61,15 +67,30 @@ fn dump_tmpfs(entries: &[MntEntry], entry: &MntEntry, dump: &Dump<'_>) -> Result
         let cause = "its file system is mounted in parts only; name it (--external mnt[PATH]:KEY)";
         return Err(Error::because("dump mount", &entry.mountpoint, cause));
     }
-    let same = entries
-        .iter()
-        .filter(|other| other.root_dev == entry.root_dev && other.root == "/");
-    for mount in same {
-        if let Some(root) = open(mount)? {
-            // Without the mounts on top of it.
-            let alone = sys::mount::clone_tree(&root, Scope::One)
-                .during("copy mount", &mount.mountpoint)?;
-            return tmpfs::dump(&alone, entry.root_dev, dump.images);
+    let mut first = 0;
+    for table in &dump.mount_tables {
+        let own = &entries[first..(first + table.mounts).min(entries.len())];
+        first += table.mounts;
+        let mut same = own
+            .iter()
+            .filter(|other| other.root_dev == entry.root_dev && other.root == "/")
+            .peekable();
+        if same.peek().is_none() {
+            continue;
+        }
+        table.visit()?;
+        let mut found = None;
+        for mount in same {
+            found = found.or(open(mount)?);
+        }
+        let done = found.map(|root| {
+            // Without the mounts on top of it; an unbindable mount cannot be copied.
+            let alone = sys::mount::clone_tree(&root, Scope::One).unwrap_or(root);
+            tmpfs::dump(&alone, entry.root_dev, dump.images)
+        });
+        crate::namespace::leave(dump)?;
+        if let Some(result) = done {
+            return result;
         }
     }
     let cause = "another mount hides it";

@@ -1,6 +1,6 @@
 //! In which order, and from what, mounts can be made again. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::image::namespace::MntEntry;
@@ -50,17 +50,19 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
 }
 
-/// The position of the root of the namespace: whose parent is not in the list.
-pub(crate) fn root_of(entries: &[MntEntry]) -> Option<usize> {
+/// The positions of the roots of namespaces: whose parent is not in the list.
+pub(crate) fn roots_of(entries: &[MntEntry]) -> Vec<usize> {
+    let ids: HashSet<u32> = entries.iter().map(|entry| entry.mnt_id).collect();
     let is_root = |entry: &MntEntry| {
-        let parent = |other: &MntEntry| other.mnt_id == entry.parent_mnt_id;
-        entry.mountpoint == "/"
-            && (entry.mnt_id == entry.parent_mnt_id || !entries.iter().any(parent))
+        let alone = entry.mnt_id == entry.parent_mnt_id || !ids.contains(&entry.parent_mnt_id);
+        entry.mountpoint == "/" && alone
     };
-    entries.iter().position(is_root)
+    (0..entries.len())
+        .filter(|at| is_root(&entries[*at]))
+        .collect()
 }
 
-/// Plans the mounts of a namespace.
+/// Plans the mounts of one or several namespaces; the first is that of the tree's root.
 ///
 /// # Errors
 /// A mount hangs in the air, or is of a file system that can neither be made nor is given.
@@ -68,19 +70,25 @@ pub(crate) fn plan(entries: &[MntEntry]) -> Result<Plan> {
     if entries.len() > MAX_MOUNTS {
         return Err(Error::because("restore mounts", entries.len(), "too many"));
     }
-    let root = root_of(entries)
+    let roots = roots_of(entries);
+    let root = *roots
+        .first()
         .ok_or_else(|| Error::because("restore mounts", "/", "no mount is the root"))?;
     let mut plan = Plan {
         sources: given(entries, root),
         steps: Vec::new(),
     };
     let mut children: HashMap<u32, Vec<usize>> = HashMap::new();
-    for (at, entry) in entries.iter().enumerate().filter(|(at, _)| *at != root) {
+    for (at, entry) in entries
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !roots.contains(at))
+    {
         children.entry(entry.parent_mnt_id).or_default().push(at);
     }
-    let mut waiting = vec![(root, None)];
+    let mut waiting: Vec<_> = roots.iter().rev().map(|root| (*root, None)).collect();
     while let Some((at, parent)) = waiting.pop() {
-        let step = step(entries, at, parent, &mut plan.sources)?;
+        let step = step(entries, (root, at), parent, &mut plan.sources)?;
         plan.steps.push(step);
         let mut below = children.remove(&entries[at].mnt_id).unwrap_or_default();
         // The deepest first: what lies above may hide what lies below. The last is popped first.
@@ -132,14 +140,14 @@ pub(crate) fn key_of(entry: &MntEntry) -> Option<&str> {
 
 fn step(
     entries: &[MntEntry],
-    at: usize,
+    (root, at): (usize, usize),
     parent: Option<usize>,
     sources: &mut Vec<Source>,
 ) -> Result<Step> {
     let entry = &entries[at];
     let (source, path) = match key_of(entry) {
         Some(key) => (caller_source(sources, key), String::new()),
-        None => find_source(entries, at, parent.is_none(), sources)?,
+        None => find_source(entries, at, at == root, sources)?,
     };
     let target = match parent {
         None => Some(String::new()),
@@ -215,57 +223,65 @@ pub(crate) enum Propagation {
     Private,
     /// It becomes unbindable.
     Unbindable,
-    /// It founds a group of peers.
-    Found,
-    /// It joins the group of this entry.
-    Join(usize),
-    /// It gets events of this entry's group.
-    Slave(usize),
-    /// It gets events of this entry's group, and founds one of its own.
-    SlaveAndFound(usize),
+    /// It joins this group.
+    Peer(u32),
+    /// It gets events of this group.
+    Slave(u32),
     /// It gets events of what the caller gave.
     SlaveOfCaller,
 }
 
-/// What to do to which entry, in order.
-pub(crate) fn propagation(entries: &[MntEntry]) -> Vec<(usize, Propagation)> {
-    let mut plan = Vec::new();
-    // The first member of each group founds it; masters before their slaves.
-    let mut founders: HashMap<u32, usize> = HashMap::new();
-    let mut left: Vec<usize> = (0..entries.len()).collect();
-    loop {
-        let before = left.len();
-        left.retain(|at| {
-            let entry = &entries[*at];
-            let (shared, master) = (entry.shared_id.unwrap_or(0), entry.master_id.unwrap_or(0));
-            let in_list = entries.iter().any(|other| other.shared_id == Some(master));
-            let action = match (shared, master) {
-                (0, 0) if entry.flags & libc::MS_UNBINDABLE as u32 != 0 => Propagation::Unbindable,
-                (0, 0) => Propagation::Private,
-                (shared, _) if shared != 0 && founders.contains_key(&shared) => {
-                    Propagation::Join(founders[&shared])
-                }
-                (_, 0) => Propagation::Found,
-                (0, _) if !in_list => Propagation::SlaveOfCaller,
-                (_, _) if !in_list => Propagation::Found,
-                (_, master) => match (founders.get(&master), shared) {
-                    (None, _) => return true,
-                    (Some(master), 0) => Propagation::Slave(*master),
-                    (Some(master), _) => Propagation::SlaveAndFound(*master),
-                },
-            };
-            if shared != 0 {
-                founders.entry(shared).or_insert(*at);
-            }
-            plan.push((*at, action));
-            false
-        });
-        if left.len() == before {
-            // A circle of masters, which no kernel makes.
-            plan.extend(left.iter().map(|at| (*at, Propagation::Private)));
-            return plan;
+/// The propagation of each mount.
+pub(crate) fn propagation(entries: &[MntEntry]) -> Vec<Propagation> {
+    let known: HashSet<u32> = groups(entries).iter().map(|group| group.id).collect();
+    let of = |entry: &MntEntry| match (entry.shared_id.unwrap_or(0), entry.master_id.unwrap_or(0)) {
+        (0, 0) if entry.flags & libc::MS_UNBINDABLE as u32 != 0 => Propagation::Unbindable,
+        (0, 0) => Propagation::Private,
+        (0, master) if known.contains(&master) => Propagation::Slave(master),
+        (0, _) => Propagation::SlaveOfCaller,
+        (group, _) => Propagation::Peer(group),
+    };
+    entries.iter().map(of).collect()
+}
+
+/// A group of mounts that get each other's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) id: u32,
+    /// The group whose events it gets too.
+    pub(crate) master: Option<u32>,
+    /// One of its members.
+    pub(crate) member: usize,
+}
+
+/// All groups; masters stand before their slaves.
+pub(crate) fn groups(entries: &[MntEntry]) -> Vec<Group> {
+    let mut waiting: Vec<Group> = Vec::new();
+    for (member, entry) in entries.iter().enumerate() {
+        let id = entry.shared_id.unwrap_or(0);
+        if id != 0 && !waiting.iter().any(|group| group.id == id) {
+            let master = entry.master_id.filter(|master| *master != 0);
+            waiting.push(Group { id, master, member });
         }
     }
+    let ids: HashSet<u32> = waiting.iter().map(|group| group.id).collect();
+    for group in &mut waiting {
+        group.master = group.master.filter(|master| ids.contains(master));
+    }
+    let mut ordered: Vec<Group> = Vec::new();
+    while !waiting.is_empty() {
+        let done: HashSet<u32> = ordered.iter().map(|group| group.id).collect();
+        let (ready, rest): (Vec<Group>, Vec<Group>) = waiting
+            .into_iter()
+            .partition(|group| group.master.is_none_or(|master| done.contains(&master)));
+        if ready.is_empty() {
+            // A circle of masters, which no kernel makes.
+            break;
+        }
+        ordered.extend(ready);
+        waiting = rest;
+    }
+    ordered
 }
 
 #[cfg(test)]
@@ -390,13 +406,15 @@ mod tests {
             group(5, 0, 77),
             group(6, 0, 0),
         ];
+        let group = |id, master, member| Group { id, master, member };
+        assert_eq!(groups(&entries), [group(5, None, 1), group(6, Some(5), 3)]);
         let expected = [
-            (1, Propagation::Found),
-            (2, Propagation::Join(1)),
-            (3, Propagation::SlaveAndFound(1)),
-            (4, Propagation::SlaveOfCaller),
-            (5, Propagation::Private),
-            (0, Propagation::Slave(1)),
+            Propagation::Slave(5),
+            Propagation::Peer(5),
+            Propagation::Peer(5),
+            Propagation::Peer(6),
+            Propagation::SlaveOfCaller,
+            Propagation::Private,
         ];
         assert_eq!(propagation(&entries), expected);
     }

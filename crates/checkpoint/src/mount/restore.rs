@@ -19,12 +19,14 @@ use rustix::mount::{
 };
 use sys::mount::{Attributes, Scope, attribute};
 
-use super::plan::{Origin, Plan, Propagation, Source, Step, propagation};
+use super::plan::{Origin, Plan, Propagation, Source, Step, groups, propagation};
 use super::{tmpfs, type_of};
 use crate::error::{Context, Error, Result};
 use crate::files::tty::make_master;
 use crate::image::Directory;
 use crate::image::namespace::{Fstype, MntEntry};
+use crate::inner;
+use crate::namespace::Kind;
 
 /// What the caller gives: detached mounts.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Given {
 /// What stands.
 #[derive(Debug)]
 pub(crate) struct Made {
+    /// The mount namespaces, in the order of their roots in the plan.
+    pub(crate) namespaces: Vec<OwnedFd>,
     /// Masters of terminals that are mounted somewhere, by number.
     pub(crate) terminals: Vec<(u32, OwnedFd)>,
 }
@@ -49,6 +53,8 @@ struct Maker<'a> {
     /// The root of each mount that stands, by position of its entry.
     made: HashMap<usize, OwnedFd>,
     terminals: Vec<(u32, OwnedFd)>,
+    /// A mount of each group of peers.
+    groups: HashMap<u32, OwnedFd>,
 }
 
 /// Makes all mounts in the caller's mount namespace, which is the tree's own, and changes its root.
@@ -70,6 +76,7 @@ pub(crate) fn restore(
         sources: Vec::new(),
         made: HashMap::new(),
         terminals: Vec::new(),
+        groups: HashMap::new(),
     };
     for (number, source) in plan.sources.iter().enumerate() {
         let root = maker.source(number, source, given)?;
@@ -79,9 +86,10 @@ pub(crate) fn restore(
     for step in &plan.steps {
         maker.step(step)?;
     }
-    maker.become_root(plan)?;
     maker.finish(plan)?;
+    let namespaces = maker.separate(plan)?;
     Ok(Made {
+        namespaces,
         terminals: maker.terminals,
     })
 }
@@ -209,7 +217,8 @@ impl Maker<'_> {
         let mount = sys::mount::clone_tree(&from, Scope::One).during("copy mount", point)?;
         let target = match step.parent {
             None => {
-                let name = "root";
+                let name = format!("root{}", step.entry);
+                let name = name.as_str();
                 rustix::fs::mkdirat(&self.yard, name, Mode::RWXU)
                     .during("create directory", name)?;
                 rustix::fs::openat(
@@ -231,22 +240,62 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// The new tree takes the place of the old one, which goes with the yard.
-    fn become_root(&self, plan: &Plan) -> Result<()> {
-        let root = plan
-            .steps
+    /// Each root becomes that of a mount namespace of its own; the first stays in this one.
+    ///
+    /// A namespace is a copy of this one, in which the tree of the other namespace changes places
+    /// with everything else; the copies of shared mounts are peers of the originals, as the images
+    /// want it, and so what is thrown away must be private before it goes.
+    fn separate(&self, plan: &Plan) -> Result<Vec<OwnedFd>> {
+        let here = inner::working_directory()?;
+        let home = inner::mount_namespace("self")?;
+        let roots = plan.steps.iter().filter(|step| step.parent.is_none());
+        let roots: Vec<&Step> = roots.collect();
+        let mut namespaces = Vec::new();
+        for step in roots.iter().skip(1) {
+            let root = &self.made[&step.entry];
+            rustix::process::fchdir(root).during("enter", "a root")?;
+            sys::namespace::unshare(Kind::Mount.flag()).during("make", "a mount namespace")?;
+            self.become_root(step.entry)?;
+            inner::live_in(&here)?;
+            namespaces.push(inner::mount_namespace("self")?);
+            inner::visit_mounts(&home)?;
+        }
+        let first = roots
             .first()
-            .and_then(|step| self.made.get(&step.entry));
-        let root = root.ok_or_else(|| Error::because("restore mounts", "/", "there is no root"))?;
-        rustix::process::fchdir(root).during("enter", "the new root")?;
-        rustix::process::pivot_root(".", ".").during("change root to", "the new root")?;
-        unmount(".", UnmountFlags::DETACH).during("unmount", "the old root")?;
-        rustix::process::fchdir(root).during("enter", "the new root")?;
-        rustix::process::chroot(".").during("change root to", "the new root")
+            .ok_or_else(|| Error::because("restore mounts", "/", "there is no root"))?;
+        rustix::process::fchdir(&self.made[&first.entry]).during("enter", "the new root")?;
+        self.become_root(first.entry)?;
+        inner::live_in(&here)?;
+        namespaces.insert(0, home);
+        Ok(namespaces)
     }
 
-    /// Flags and propagation: after everything is attached, so that nothing spreads.
-    fn finish(&self, plan: &Plan) -> Result<()> {
+    /// The tree in whose root we are takes the place of the old one.
+    fn become_root(&self, at: usize) -> Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(".", flags, Mode::empty()).during("open", "the new root")?;
+        let old = rustix::fs::open("/", flags, Mode::empty()).during("open", "the old root")?;
+        rustix::process::pivot_root(".", ".").during("change root to", "the new root")?;
+        // While the yard, where its group began, still stands.
+        if let Some(action) = propagation(self.entries).get(at) {
+            self.propagate(&root, *action)
+                .during("set propagation of", "the new root")?;
+        }
+        let private = Attributes {
+            propagation: libc::MS_PRIVATE,
+            ..Attributes::default()
+        };
+        sys::mount::set_attributes(&old, &private, Scope::Tree)
+            .during("make private", "the old root")?;
+        unmount(".", UnmountFlags::DETACH).during("unmount", "the old root")?;
+        rustix::process::fchdir(&root).during("enter", "the new root")?;
+        rustix::process::chroot(".").during("change root to", "the new root")?;
+        Ok(())
+    }
+
+    /// Flags and propagation: after everything is attached, so that nothing spreads. A root must be
+    /// private to become one.
+    fn finish(&mut self, plan: &Plan) -> Result<()> {
         for step in &plan.steps {
             let entry = &self.entries[step.entry];
             let Origin::New(_) = plan.sources[step.source].origin else {
@@ -260,8 +309,15 @@ impl Maker<'_> {
             let entry = &self.entries[*at];
             set_flags(mount, entry.flags).during("set flags of mount", &entry.mountpoint)?;
         }
-        for (at, action) in propagation(self.entries) {
+        let roots = plan.steps.iter().filter(|step| step.parent.is_none());
+        let roots: Vec<usize> = roots.map(|step| step.entry).collect();
+        self.make_groups(plan)?;
+        for (at, action) in propagation(self.entries).into_iter().enumerate() {
             let point = &self.entries[at].mountpoint;
+            let action = match action {
+                Propagation::Peer(_) if roots.contains(&at) => Propagation::Private,
+                action => action,
+            };
             if let Some(mount) = self.made.get(&at) {
                 self.propagate(mount, action)
                     .during("set propagation of mount", point)?;
@@ -270,40 +326,58 @@ impl Maker<'_> {
         Ok(())
     }
 
-    fn propagate(&self, mount: &OwnedFd, action: Propagation) -> sys::Result<()> {
-        let change = |kind: u64| {
-            let attributes = Attributes {
-                propagation: kind,
-                ..Attributes::default()
+    /// Each group begins with a mount in the yard that shows all that its members can show: only
+    /// such a one can be joined.
+    fn make_groups(&mut self, plan: &Plan) -> Result<()> {
+        for group in groups(self.entries) {
+            let member = plan.steps.iter().find(|step| step.entry == group.member);
+            let Some(source) = member.and_then(|step| self.sources.get(step.source)) else {
+                continue;
             };
-            sys::mount::set_attributes(mount, &attributes, Scope::One)
-        };
-        let join = |other: usize| match self.made.get(&other) {
-            Some(other) => sys::mount_group::join(other, mount),
-            None => Ok(()),
+            let about = format!("group{}", group.id);
+            let mount = sys::mount::clone_tree(source, Scope::One).during("copy mount", &about)?;
+            let place = self.place(&about, &mount)?;
+            sys::mount::attach(&mount, place).during("mount in the yard", &about)?;
+            let master = group.master.and_then(|id| self.groups.get(&id));
+            found_group(&mount, master).during("make a group of peers", &about)?;
+            self.groups.insert(group.id, mount);
+        }
+        Ok(())
+    }
+
+    fn propagate(&self, mount: &OwnedFd, action: Propagation) -> sys::Result<()> {
+        let join = |group: u32| {
+            change(mount, libc::MS_PRIVATE)?;
+            match self.groups.get(&group) {
+                Some(group) => sys::mount_group::join(group, mount),
+                None => Ok(()),
+            }
         };
         match action {
-            Propagation::Private => change(libc::MS_PRIVATE),
-            Propagation::Unbindable => change(libc::MS_UNBINDABLE),
-            Propagation::Found => {
-                change(libc::MS_PRIVATE)?;
-                change(libc::MS_SHARED)
-            }
-            Propagation::Join(other) => change(libc::MS_PRIVATE).and_then(|()| join(other)),
-            Propagation::Slave(master) => {
-                change(libc::MS_PRIVATE)?;
-                join(master)?;
-                change(libc::MS_SLAVE)
-            }
-            Propagation::SlaveAndFound(master) => {
-                change(libc::MS_PRIVATE)?;
-                join(master)?;
-                change(libc::MS_SLAVE)?;
-                change(libc::MS_SHARED)
-            }
-            Propagation::SlaveOfCaller => change(libc::MS_SLAVE),
+            Propagation::Private => change(mount, libc::MS_PRIVATE),
+            Propagation::Unbindable => change(mount, libc::MS_UNBINDABLE),
+            Propagation::Peer(group) => join(group),
+            Propagation::Slave(group) => join(group).and_then(|()| change(mount, libc::MS_SLAVE)),
+            Propagation::SlaveOfCaller => change(mount, libc::MS_SLAVE),
         }
     }
+}
+
+fn found_group(mount: &OwnedFd, master: Option<&OwnedFd>) -> sys::Result<()> {
+    change(mount, libc::MS_PRIVATE)?;
+    if let Some(master) = master {
+        sys::mount_group::join(master, mount)?;
+        change(mount, libc::MS_SLAVE)?;
+    }
+    change(mount, libc::MS_SHARED)
+}
+
+fn change(mount: &OwnedFd, propagation: u64) -> sys::Result<()> {
+    let attributes = Attributes {
+        propagation,
+        ..Attributes::default()
+    };
+    sys::mount::set_attributes(mount, &attributes, Scope::One)
 }
 
 /// Opens a place below a mount's root: without links, and not into another mount.

@@ -15,7 +15,7 @@ pub(crate) use sys::namespace::Kind;
 use crate::dump::Dump;
 use crate::error::{Context, Error, Result};
 use crate::image::core::TaskKobjIdsEntry;
-use crate::{mount, procfs};
+use crate::{inner, mount, procfs};
 
 /// In the order in which the images number them.
 pub(crate) const KINDS: [Kind; 8] = [
@@ -147,9 +147,12 @@ impl Outline {
     }
 }
 
+/// The kinds that a task may have another of than the root of the tree.
+pub(crate) const NESTED: u64 = Kind::Mount as u64;
+
 /// Checks that a task lives where the tree's root does.
 pub(crate) fn check_task(pid: Pid, root: &TaskKobjIdsEntry, task: &TaskKobjIdsEntry) -> Result<()> {
-    let other = difference(root, task);
+    let other = difference(root, task) & !NESTED;
     if other == 0 {
         return Ok(());
     }
@@ -193,6 +196,85 @@ pub(crate) fn number_sockets(dump: &mut Dump<'_>) {
 pub(crate) fn prepare(dump: &mut Dump<'_>) -> Result<()> {
     if dump.own_namespaces & Kind::Mount.flag() != 0 {
         dump.mounts = mount::dump::table(&dump.options.external)?;
+        dump.mount_namespace = Some(inner::mount_namespace("self")?);
+        dump.mount_tables.push(MountTable {
+            inode: Inodes::of("self")?.0[MOUNT],
+            id: 0,
+            holder: None,
+            mounts: dump.mounts.len(),
+        });
+    }
+    Ok(())
+}
+
+/// The position of mount namespaces in [`KINDS`].
+const MOUNT: usize = 5;
+
+/// One mount namespace of the tree. Its mounts stand in [`Dump::mounts`], one table after the other.
+#[derive(Debug)]
+pub(crate) struct MountTable {
+    inode: u64,
+    /// Its number in the images.
+    pub(crate) id: u32,
+    /// A process that is in it; `None`: the root of the tree.
+    holder: Option<Pid>,
+    /// How many mounts it has.
+    pub(crate) mounts: usize,
+}
+
+impl MountTable {
+    /// Goes there; [`leave`] comes back.
+    pub(crate) fn visit(&self) -> Result<()> {
+        match self.holder {
+            Some(pid) => inner::visit_mounts(&inner::mount_namespace(&pid.to_string())?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Goes where the process's paths lead somewhere; [`leave`] comes back.
+pub(crate) fn visit(pid: Pid, dump: &mut Dump<'_>) -> Result<bool> {
+    if dump.mount_tables.is_empty() {
+        return Ok(false);
+    }
+    let inode = Inodes::of(&pid.to_string())?.0[MOUNT];
+    if inode == dump.mount_tables[0].inode {
+        return Ok(false);
+    }
+    inner::visit_mounts(&inner::mount_namespace(&pid.to_string())?)?;
+    if !dump.mount_tables.iter().any(|table| table.inode == inode) {
+        let mounts = mount::dump::table(&dump.options.external)?;
+        dump.mount_tables.push(MountTable {
+            inode,
+            id: 0,
+            holder: Some(pid),
+            mounts: mounts.len(),
+        });
+        dump.mounts.extend(mounts);
+    }
+    Ok(true)
+}
+
+/// Comes back from [`visit`].
+pub(crate) fn leave(dump: &Dump<'_>) -> Result<()> {
+    match &dump.mount_namespace {
+        Some(namespace) => inner::visit_mounts(namespace),
+        None => Ok(()),
+    }
+}
+
+/// Notes the numbers that the images give to the mount namespace of a task.
+pub(crate) fn number_mounts(pid: Pid, task: &TaskKobjIdsEntry, dump: &mut Dump<'_>) -> Result<()> {
+    if dump.mount_tables.is_empty() {
+        return Ok(());
+    }
+    let inode = Inodes::of(&pid.to_string())?.0[MOUNT];
+    for table in dump
+        .mount_tables
+        .iter_mut()
+        .filter(|table| table.inode == inode)
+    {
+        table.id = id_of(task, Kind::Mount);
     }
     Ok(())
 }
@@ -219,7 +301,7 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result<()> {
     };
     time::dump(dump.images, time)?;
     if has(Kind::Mount) {
-        mount::dump::dump(id_of(root, Kind::Mount), dump)?;
+        mount::dump::dump(dump)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use sys::rtnetlink::Socket;
 
 use super::load::Plan;
+use super::mounts::MountNamespaces;
 use super::tree::{self, Forest};
 use super::{Place, RestoreOptions, Restored, Stage, Steps, build};
 use crate::error::{Context, Error, Result};
@@ -238,11 +239,14 @@ impl Outer<'_> {
             plan: self.plan,
             options: self.options,
         };
-        let terminals = match made {
-            Some(made) => Terminals::own(made.terminals),
-            None => Terminals::default(),
+        let surroundings = match made {
+            Some(made) => (
+                Terminals::own(made.terminals),
+                MountNamespaces::new(self.plan, made.namespaces),
+            ),
+            None => Default::default(),
         };
-        build(&context, forest, terminals, steps, &mut || {
+        build(&context, forest, surroundings, steps, &mut || {
             objects.finish()?;
             outside.stage(WHOLE)
         })
@@ -293,12 +297,7 @@ impl Outer<'_> {
         let kinds = (self.plan.namespaces | joined_kinds(self.options)) & !not;
         let pidfd =
             rustix::process::pidfd_open(root, PidfdFlags::empty()).during("open process", root)?;
-        let here = rustix::fs::open(
-            procfs::root(),
-            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .during("open", "proc")?;
+        let here = inner::working_directory()?;
         if kinds != 0 {
             sys::namespace::join_process(&pidfd, kinds).during("join", "the tree's namespaces")?;
         }
@@ -335,12 +334,7 @@ impl Outer<'_> {
         };
         let entries = &self.plan.mounts;
         let plan = mount_plan::plan(entries)?;
-        let here = rustix::fs::open(
-            procfs::root(),
-            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .during("open", "proc")?;
+        let here = inner::working_directory()?;
         let made = mount::restore::restore(entries, &plan, given, Path::new(YARD), self.images)?;
         let root = rustix::fs::open(
             "/",

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::process::Pid;
 
 use super::load::{Plan, Task};
+use super::mounts::MountNamespaces;
 use super::tree::{Forest, Stub};
 use crate::error::{Context, Error, Result};
 use crate::external;
@@ -18,7 +19,7 @@ use crate::files::tty::Terminals;
 use crate::files::unix_socket::UnixSockets;
 use crate::files::{
     duplicate, epoll, eventfd, fanotify, inet_socket, inotify, memfd, namespace, netlink_socket,
-    owner, pidfd, regular, signalfd, socket, tcp, timerfd, tty,
+    owner, packet_socket, pidfd, regular, signalfd, socket, tcp, timerfd, tty,
 };
 use crate::image::Directory;
 use crate::image::event::{
@@ -29,7 +30,7 @@ use crate::image::file::{
     FdTypes, FifoEntry, FileEntry, NsFileEntry, PipeEntry, RegFileEntry, RemapType,
 };
 use crate::image::memory::{MemfdFileEntry, VmaEntry};
-use crate::image::socket::{InetSkEntry, NetlinkSkEntry};
+use crate::image::socket::{InetSkEntry, NetlinkSkEntry, PacketSockEntry};
 use crate::image::tty::TtyFileEntry;
 use crate::lock;
 use crate::memory::{HUGE_FLAGS, status};
@@ -52,6 +53,7 @@ enum FileObject<'a> {
     Memfd(&'a MemfdFileEntry),
     Inet(&'a InetSkEntry),
     Netlink(&'a NetlinkSkEntry),
+    Packet(&'a PacketSockEntry),
     Terminal(&'a TtyFileEntry),
 }
 
@@ -74,6 +76,7 @@ impl<'a> FileObject<'a> {
             FdTypes::Inetsk => entry.isk.as_ref().map(Self::Inet),
             FdTypes::Tty => entry.tty.as_ref().map(Self::Terminal),
             FdTypes::Netlinksk => entry.nlsk.as_ref().map(Self::Netlink),
+            FdTypes::Packetsk => entry.psk.as_ref().map(Self::Packet),
             _ => None,
         };
         object.ok_or_else(|| {
@@ -112,8 +115,11 @@ pub(crate) struct Files<'a> {
     finished: HashSet<u32>,
     /// What the caller gives, by key.
     inherited: &'a [(String, OwnedFd)],
-    ghosts: Ghosts,
-    links: Vec<String>,
+    /// Of each mount namespace.
+    ghosts: HashMap<usize, Ghosts>,
+    /// With the mount namespace.
+    links: Vec<(usize, String)>,
+    pub(super) mounts: MountNamespaces,
     /// First number that no process wants.
     base: i32,
 }
@@ -149,8 +155,9 @@ impl<'a> Files<'a> {
             root: rustix::process::getpid(),
             finished: HashSet::new(),
             inherited,
-            ghosts: Ghosts::default(),
+            ghosts: HashMap::new(),
             links: Vec::new(),
+            mounts: MountNamespaces::default(),
             base,
         })
     }
@@ -283,6 +290,7 @@ impl<'a> Files<'a> {
 
     fn open_new(&mut self, entry: &'a FileEntry) -> Result<OwnedFd> {
         let entry = FileObject::of(entry)?;
+        self.mounts.go(0)?;
         match entry {
             FileObject::Regular(reg) => {
                 let path = self.path(reg)?;
@@ -323,6 +331,7 @@ impl<'a> Files<'a> {
             FileObject::Terminal(entry) => self.open_terminal(entry),
             FileObject::Inet(entry) => inet_socket::restore(entry),
             FileObject::Netlink(entry) => netlink_socket::restore(entry),
+            FileObject::Packet(entry) => packet_socket::restore(entry),
             FileObject::Memfd(entry) => self.memfd(entry),
         }
     }
@@ -439,13 +448,18 @@ impl<'a> Files<'a> {
         files.find(lost).map(|reg| self.path(reg)).transpose()
     }
 
-    /// Where the file of an image can be opened now.
+    /// Where the file of an image can be opened now, in the mount namespace where that leads there,
+    /// which the engine is in afterwards.
     fn path(&mut self, reg: &RegFileEntry) -> Result<String> {
+        let at = self.mounts.visit(reg.mnt_id)?;
         let Some(remap) = self.plan.remaps.get(&reg.id) else {
             return Ok(reg.name.clone());
         };
         match remap.remap_type() {
-            RemapType::Ghost => self.ghosts.path(self.images, remap.remap_id, &reg.name),
+            RemapType::Ghost => {
+                let ghosts = self.ghosts.entry(at).or_default();
+                ghosts.path(self.images, remap.remap_id, &reg.name)
+            }
             RemapType::Linked => {
                 let entry = self.entry(remap.remap_id)?;
                 let name = entry
@@ -453,17 +467,18 @@ impl<'a> Files<'a> {
                     .as_ref()
                     .map(|reg| reg.name.clone())
                     .unwrap_or_default();
-                if !self.links.contains(&name) {
-                    self.links.push(name.clone());
+                let (temporary, old) = ((at, name.clone()), (at, reg.name.clone()));
+                if !self.links.contains(&temporary) {
+                    self.links.push(temporary);
                 }
                 // The old name again while the file is opened, so that /proc shows it.
                 if std::fs::symlink_metadata(&reg.name).is_err()
                     && std::fs::hard_link(&name, &reg.name).is_ok()
                 {
-                    self.links.push(reg.name.clone());
+                    self.links.push(old);
                     return Ok(reg.name.clone());
                 }
-                if self.links.contains(&reg.name) {
+                if self.links.contains(&old) {
                     return Ok(reg.name.clone());
                 }
                 Ok(name)
@@ -483,6 +498,9 @@ impl<'a> Files<'a> {
         }
         let id = u32::try_from(vma.shmid).unwrap_or(u32::MAX);
         let entry = self.entry(id)?;
+        if vma.status & status::SOCKET != 0 {
+            return self.description(id).map(|number| number as u64);
+        }
         if let Some(memfd) = &entry.memfd {
             return self.mapped_memfd(memfd, vma.fdflags.unwrap_or(memfd.flags));
         }
@@ -671,10 +689,15 @@ impl<'a> Files<'a> {
         for (_, connection) in self.connections.drain() {
             connection.go()?;
         }
-        for link in self.links.drain(..) {
+        for (at, link) in std::mem::take(&mut self.links) {
+            self.mounts.go(at)?;
             let _ = std::fs::remove_file(link);
         }
-        self.ghosts = Ghosts::default();
+        for (at, ghosts) in std::mem::take(&mut self.ghosts) {
+            self.mounts.go(at)?;
+            drop(ghosts);
+        }
+        self.mounts.go(0)?;
         for (id, mut watches) in self.watches.drain() {
             inotify::watch_all(&self.open[&id], &mut watches)?;
         }

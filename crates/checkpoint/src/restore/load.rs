@@ -95,7 +95,10 @@ pub(crate) struct Plan {
     pub(crate) locked: Vec<Ends>,
     /// Flags of the namespaces that the tree has of its own.
     pub(crate) namespaces: u64,
+    /// The mounts of all its mount namespaces, one after the other.
     pub(crate) mounts: Vec<MntEntry>,
+    /// The number of each mount namespace, and how many mounts it has; the root's first.
+    pub(crate) mount_tables: Vec<(u32, usize)>,
 }
 
 impl Plan {
@@ -161,13 +164,23 @@ pub(crate) fn load(images: &Directory, options: &RestoreOptions) -> Result<Plan>
         _ => 0,
     };
     let mut mounts = Vec::new();
+    let mut mount_tables: Vec<(u32, usize)> = Vec::new();
     if namespaces & namespace::Kind::Mount.flag() != 0 {
-        let id = root_ids.map_or(0, |ids| namespace::id_of(ids, namespace::Kind::Mount));
-        mounts = images.read(&format!("mountpoints-{id}.img"), Kind::Mounts)?;
+        for task in tasks.iter().filter(|task| !task.is_dead()) {
+            let id = namespace::id_of(&task.ids, namespace::Kind::Mount);
+            if mount_tables.iter().any(|(known, _)| *known == id) {
+                continue;
+            }
+            let table: Vec<MntEntry> =
+                images.read(&format!("mountpoints-{id}.img"), Kind::Mounts)?;
+            mount_tables.push((id, table.len()));
+            mounts.extend(table);
+        }
     }
     Ok(Plan {
         namespaces,
         mounts,
+        mount_tables,
         tasks,
         files,
         remaps,
@@ -267,7 +280,7 @@ fn load_task(images: &Directory, entry: &PstreeEntry) -> Result<Task> {
 }
 
 fn check_namespaces(root: &TaskKobjIdsEntry, task: &Task) -> Result<()> {
-    let other = namespace::difference(root, &task.ids);
+    let other = namespace::difference(root, &task.ids) & !namespace::NESTED;
     if other == 0 {
         return Ok(());
     }

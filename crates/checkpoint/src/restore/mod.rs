@@ -8,10 +8,12 @@ mod container;
 mod files;
 mod load;
 mod memory;
+mod mounts;
 mod task;
 mod tree;
 
 pub(crate) use load::Task;
+use mounts::MountNamespaces;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -142,7 +144,7 @@ pub fn restore_with(
         options,
     };
     let whole = &mut || hook(Stage::Whole, root);
-    let consoles = build(&context, forest, Terminals::default(), &mut steps, whole)?;
+    let consoles = build(&context, forest, Default::default(), &mut steps, whole)?;
     Ok(Restored {
         consoles,
         root: plan.root(),
@@ -162,7 +164,7 @@ struct Context<'a> {
 fn build(
     context: &Context<'_>,
     mut forest: tree::Forest,
-    terminals: Terminals,
+    (terminals, mounts): (Terminals, MountNamespaces),
     steps: &mut Steps,
     whole: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<(u32, OwnedFd)>> {
@@ -172,9 +174,11 @@ fn build(
         options,
     } = *context;
     // Dropped, it unlocks: a restore that fails leaves no lock behind.
-    let mut lock = Held::of_dump(plan.network_lock, plan.root(), plan.locked.clone());
+    let mut lock = Held::of_dump(plan.network_lock, plan.locked.clone());
     let mut files = files::Files::new(images, plan, &options.inherit, terminals)?;
     forest.grow_all(plan)?;
+    mounts.distribute(&plan.tasks, &forest)?;
+    files.mounts = mounts;
     steps.step("processes")?;
     tree::join_groups(plan, &mut forest)?;
     files.open_all(plan, &forest)?;

@@ -8,6 +8,7 @@ use super::tree::{Stub, clone_stopped};
 use crate::arch::{self, Registers};
 use crate::creds;
 use crate::error::{Context, Error, Result};
+use crate::freeze::enter_section;
 use crate::image::core::{CoreEntry, SignalQueueEntry, ThreadCoreEntry};
 use crate::image::tree::SeccompFilter;
 use crate::inject::Injector;
@@ -457,6 +458,16 @@ fn registers(injector: &Injector, core: &CoreEntry) -> Result<()> {
     registers
         .install(thread)
         .during("restore registers of", thread)?;
+    let own = core.thread_core.as_ref();
+    if let Some(rseq) = own.and_then(|own| own.rseq_entry.as_ref()) {
+        // What the thread did for us made the kernel forget the section.
+        enter_section(
+            thread,
+            rseq.rseq_abi_pointer,
+            rseq.rseq_cs_pointer.unwrap_or(0),
+        )
+        .during("restore the critical section of", thread)?;
+    }
     let leader_mask = core.tc.as_ref().map_or(0, |tc| tc.blk_sigset);
     let mask = core
         .thread_core

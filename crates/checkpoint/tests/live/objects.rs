@@ -165,6 +165,23 @@ fn rules() -> String {
     all
 }
 
+/// The local port of an established connection of a process.
+fn connected_port(process: i32) -> u16 {
+    let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = table.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let own = sockets.contains(&format!("socket:[{}]", words.get(9)?));
+        let (_, port) = words[1].split_once(':')?;
+        (own && words[3] == "01").then(|| u16::from_str_radix(port, 16).unwrap())
+    });
+    port.unwrap()
+}
+
 fn connections_are_locked_until_the_restore(method: NetworkLock, sign: &str) {
     for program in ["nft", "iptables"] {
         let paths = std::env::var_os("PATH").unwrap_or_default();
@@ -176,7 +193,8 @@ fn connections_are_locked_until_the_restore(method: NetworkLock, sign: &str) {
     let Some(program) = Program::python(&format!("{PRELUDE}{CONNECTION}"), &[]) else {
         return;
     };
-    let locked = || rules().contains(&sign.replace("ROOT", &program.pid.to_string()));
+    let sign = sign.replace("PORT", &connected_port(program.pid).to_string());
+    let locked = || rules().contains(&sign);
     let mut options = program.options();
     options.network_lock = method;
     options.afterwards = Afterwards::Run;
@@ -211,12 +229,12 @@ fn connections_are_locked_until_the_restore(method: NetworkLock, sign: &str) {
 
 #[test]
 fn nftables_keep_packets_away() {
-    connections_are_locked_until_the_restore(NetworkLock::Nftables, "floe-lock-ROOT ");
+    connections_are_locked_until_the_restore(NetworkLock::Nftables, "127.0.0.1 . PORT ");
 }
 
 #[test]
 fn iptables_keep_packets_away() {
-    connections_are_locked_until_the_restore(NetworkLock::Iptables, "--mark 0xc114");
+    connections_are_locked_until_the_restore(NetworkLock::Iptables, "--sport PORT ");
 }
 
 #[test]

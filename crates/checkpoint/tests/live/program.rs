@@ -52,7 +52,13 @@ impl Program {
         while command_line().contains("\0clean\0") {
             std::thread::sleep(Duration::from_millis(5));
         }
-        std::thread::sleep(Duration::from_millis(100));
+        // Until it has loaded its libraries, however slow the machine.
+        let maps = || std::fs::read_to_string(format!("/proc/{}/maps", program.pid)).unwrap();
+        let mut before = String::new();
+        while before != maps() {
+            before = maps();
+            std::thread::sleep(Duration::from_millis(150));
+        }
         Some(program)
     }
 
@@ -115,7 +121,7 @@ impl Program {
     }
 
     pub(crate) fn wait_for(&self, what: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !what(&self.output()) {
             assert!(
                 Instant::now() < deadline,

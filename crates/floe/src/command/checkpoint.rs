@@ -139,7 +139,8 @@ fn dump(flags: &Flags, container: &Container, runtime: &Runtime, images: &Path) 
     arguments.push(container.record.id.clone().into());
     if let Err(error) = runtime.run("checkpoint", arguments) {
         if !flags.leave_running {
-            session.request(&Request::Release)?;
+            // A monitor whose container is gone has nothing to release.
+            let _gone = session.request(&Request::Release);
         }
         return Err(error);
     }

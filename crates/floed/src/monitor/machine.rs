@@ -105,6 +105,9 @@ pub(super) struct Machine {
     output: Option<Watch>,
     errors: Option<Watch>,
     clients: Vec<Option<Client>>,
+    /// Bytes of output and errors that were not read yet when the first process ended: its own, so
+    /// they are waited for however long clients take.
+    owed: [u64; 2],
     log: Log,
     state: State,
     started: String,
@@ -149,6 +152,7 @@ impl Machine {
             output: None,
             errors: None,
             clients: Vec::new(),
+            owed: [0; 2],
             log,
             state: State::Created,
             started: String::new(),
@@ -342,6 +346,7 @@ impl Machine {
             match self.state {
                 State::Running(since) => {
                     self.state = State::Draining(since, code_of(status));
+                    self.owed = [&self.output, &self.errors].map(unread);
                     self.set_timer(Some(DRAIN));
                     self.finish_if_drained();
                 }
@@ -363,7 +368,9 @@ impl Machine {
                     super::signal(init, Signal::KILL.as_raw());
                 }
             }
-            State::Draining(..) if self.clients.iter().flatten().any(Client::is_behind) => {
+            State::Draining(..)
+                if self.owed != [0; 2] || self.clients.iter().flatten().any(Client::is_behind) =>
+            {
                 self.set_timer(Some(DRAIN));
             }
             State::Draining(..) => {
@@ -442,10 +449,13 @@ impl Machine {
                 // Before the close: a duplicate of this descriptor would keep it in the set.
                 let _ = watch.set(&self.epoll, EventFlags::empty());
                 *source = None;
+                self.owed[stream as usize] = 0;
                 self.finish_if_drained();
             }
             Ok(length) => {
                 let data = &self.buffer[..length];
+                let owed = &mut self.owed[stream as usize];
+                *owed = owed.saturating_sub(length as u64);
                 // A full disk must not stop the container.
                 let _ = self.log.write(stream, data);
                 let reply = match stream {
@@ -649,6 +659,14 @@ impl Machine {
         // Events are for onlookers: the container does not depend on them.
         let _ = monitor::events::append(&self.options.events, &self.options.id, action, details);
     }
+}
+
+/// How much can be read at once; nothing where the kernel does not tell.
+fn unread(source: &Option<Watch>) -> u64 {
+    let count = source
+        .as_ref()
+        .map(|watch| rustix::io::ioctl_fionread(watch.fd()));
+    count.and_then(Result::ok).unwrap_or(0)
 }
 
 /// Tells the clients that want to know, and forgets those that are gone.
