@@ -199,16 +199,13 @@ fn refusal(kind: RequestType, response: &Response) -> Error {
 pub(crate) fn decisive_error(log: &Path) -> Option<String> {
     let text = std::fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let errors = text.lines().filter_map(|line| {
+    let mut errors = text.lines().filter_map(|line| {
         let (_, after) = line.split_once("Error (")?;
         let (_, message) = after.split_once("): ")?;
         Some(message.trim())
     });
     let follows = |message: &&str| message.contains("FAILED") || message.contains("failed with");
-    errors
-        .filter(|message| !follows(message))
-        .last()
-        .map(str::to_owned)
+    errors.rfind(|message| !follows(message)).map(str::to_owned)
 }
 
 #[cfg(test)]
