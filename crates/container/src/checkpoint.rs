@@ -97,14 +97,8 @@ fn dump(
     let pid = Pid::from_raw(record.init_process_pid).ok_or_else(Error::not_running)?;
     let criu = Criu::start(request.images.criu, &[])?;
     let mut external = joined_namespaces(config, criu.is_floe())?;
-    // criu itself knows no such thing as a single file outside.
-    external.extend(
-        streams
-            .iter()
-            .filter(|_| criu.is_floe())
-            .filter(|key| key.starts_with("file["))
-            .cloned(),
-    );
+    let files = streams.iter().filter(|key| key.starts_with("file["));
+    external.extend(files.cloned());
     let options = Options {
         pid: Some(pid.as_raw_nonzero().get()),
         root: Some(record.rootfs.to_string_lossy().into_owned()),
@@ -158,13 +152,17 @@ fn stranger(first: i32, processes: &[i32], parent: impl Fn(i32) -> Option<i32>) 
     processes.iter().copied().find(|pid| !below(pid))
 }
 
-/// Adds where there is more to read. A criu that said nothing has it in its log.
+/// Adds where there is more to read. What criu itself answers is its first error, if any; the one
+/// that ended it is in its log.
 pub(crate) fn explain(error: Error, images: &Images<'_>, log: &str) -> Error {
     let path = images.work.unwrap_or(images.directory).join(log);
     let text = error.to_string();
-    match criu::first_error(&path) {
-        Some(first) if text.starts_with("criu failed") => {
-            Error::plain(format!("{text}: {first}; log file: {}", path.display()))
+    let poor = ["criu failed", "Error ("]
+        .iter()
+        .any(|start| text.starts_with(start));
+    match criu::decisive_error(&path) {
+        Some(decisive) if poor => {
+            Error::plain(format!("criu: {decisive}; log file: {}", path.display()))
         }
         _ => error,
     }

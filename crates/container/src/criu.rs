@@ -38,6 +38,21 @@ pub(crate) struct Stage {
 impl Criu {
     /// Executes it. `inherited` stay open in it, under their numbers.
     pub(crate) fn start(program: &Path, inherited: &[OwnedFd]) -> Result<Criu> {
+        let mut criu = Criu::execute(program, inherited)?;
+        criu.version = criu.ask_version(true)?;
+        Ok(criu)
+    }
+
+    /// Asks a program whether it is floe's.
+    pub(crate) fn probe(program: &Path) -> Result<bool> {
+        let mut criu = Criu::execute(program, &[])?;
+        criu.version = criu.ask_version(false)?;
+        let floe = criu.is_floe();
+        criu.finish()?;
+        Ok(floe)
+    }
+
+    fn execute(program: &Path, inherited: &[OwnedFd]) -> Result<Criu> {
         let (ours, theirs) = sys::message::pair().during(|| "make a socket pair")?;
         for fd in inherited.iter().chain([&theirs]) {
             sys::fd::keep_on_exec(fd).during(|| "hand a descriptor on")?;
@@ -48,19 +63,18 @@ impl Criu {
             .spawn()
             .during(|| format!("execute `{}`", program.display()))?;
         drop(theirs);
-        let mut criu = Criu {
+        Ok(Criu {
             child,
             line: Some(Connection::new(ours)),
             version: Version::default(),
-        };
-        criu.version = criu.ask_version()?;
-        Ok(criu)
+        })
     }
 
-    fn ask_version(&self) -> Result<Version> {
+    /// `more`: another request follows, without which criu itself takes the end of the line ill.
+    fn ask_version(&self, more: bool) -> Result<Version> {
         let request = Request {
             r#type: RequestType::Version as i32,
-            keep_open: Some(true),
+            keep_open: Some(more),
             ..Request::default()
         };
         self.send(&request)?;
@@ -180,15 +194,21 @@ fn refusal(kind: RequestType, response: &Response) -> Error {
     }
 }
 
-/// The first error in criu's log, which says more than its answer; criu's lines have a time and a
-/// place before the text.
-pub(crate) fn first_error(log: &Path) -> Option<String> {
+/// The error in criu's log that ended it: the last one that is not about another. criu's lines have a
+/// time and a place before the text.
+pub(crate) fn decisive_error(log: &Path) -> Option<String> {
     let text = std::fs::read(log).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let line = text.lines().find(|line| line.contains("Error ("))?;
-    let (_, after) = line.split_once("Error (")?;
-    let (_, message) = after.split_once("): ")?;
-    Some(message.trim().to_owned())
+    let errors = text.lines().filter_map(|line| {
+        let (_, after) = line.split_once("Error (")?;
+        let (_, message) = after.split_once("): ")?;
+        Some(message.trim())
+    });
+    let follows = |message: &&str| message.contains("FAILED") || message.contains("failed with");
+    errors
+        .filter(|message| !follows(message))
+        .last()
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -196,14 +216,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_error_is_found() {
+    fn the_decisive_error_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("dump.log");
-        let text = "(00.1) Warn  (x.c:1): a\n(00.2) Error (criu/cr-dump.c:7): no way: 3\n\
-                    (00.3) Error (criu/cr-dump.c:9): Dumping FAILED.\n";
+        let text = "(00.1) Error (x.c:1): rlimit: not now\n(00.2) Error (criu/cr-dump.c:7): no way: 3\n\
+                    (00.3) Error (x.c:9): Dump files failed with -1\n(00.3) Error (x.c:9): Dumping FAILED.\n";
         std::fs::write(&log, text).unwrap();
-        assert_eq!(first_error(&log).as_deref(), Some("no way: 3"));
-        assert_eq!(first_error(&directory.path().join("none")), None);
+        assert_eq!(decisive_error(&log).as_deref(), Some("no way: 3"));
+        assert_eq!(decisive_error(&directory.path().join("none")), None);
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Restoration<'_, '_> {
             .map(|(_, file)| file.try_clone())
             .collect::<std::io::Result<_>>()
             .during(|| "duplicate a namespace's file")?;
-        let criu = start(self.request.images.criu, &self.plan.rootfs, &inherited)?;
+        let (criu, opened) = start(&self.request.images, &self.plan.rootfs, &inherited)?;
+        let opened = opened.as_ref().unwrap_or(self.opened);
         self.own_criu = criu.is_floe();
         if !self.own_criu {
             // What criu makes is born where criu is.
@@ -136,7 +137,7 @@ impl Restoration<'_, '_> {
             lsm_profile: self.request.lsm_profile.clone(),
             lsm_mount_context: self.request.lsm_mount_context.clone(),
             log_file: Some(LOG.to_owned()),
-            ..self.opened.options(&self.request.images)
+            ..opened.options(&self.request.images)
         };
         let restored = criu.request(RequestType::Restore, options, &mut |stage| self.act(&stage));
         restored.map_err(|error| checkpoint::explain(error, &self.request.images, LOG))?;
@@ -232,19 +233,26 @@ fn adopt(pid: Pid) -> Result<Child> {
 ///
 /// Where it is none, one is made in a mount namespace that only criu is in: nothing of it can be
 /// left behind. Our own hooks must run where the caller is, so we come back.
-fn start(program: &Path, rootfs: &Path, inherited: &[OwnedFd]) -> Result<Criu> {
-    let criu = Criu::start(program, inherited)?;
-    if criu.is_floe() || is_mount(rootfs)? {
-        return Ok(criu);
+///
+/// There it opens the directories too: criu mounts in the one that it works in.
+fn start(
+    images: &Images<'_>,
+    rootfs: &Path,
+    inherited: &[OwnedFd],
+) -> Result<(Criu, Option<Opened>)> {
+    let program = images.criu;
+    if is_mount(rootfs)? || Criu::probe(program)? {
+        return Ok((Criu::start(program, inherited)?, None));
     }
-    criu.finish()?;
     let during = || "make a mount namespace for criu";
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let own = rustix::fs::open("/proc/self/ns/mnt", flags, Mode::empty()).during(during)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(".", flags, Mode::empty()).during(|| "open `.`")?;
     sys::namespace::unshare(Kind::Mount.flag()).during(during)?;
-    let started = bind(rootfs).and_then(|()| Criu::start(program, inherited));
+    let started = bind(rootfs)
+        .and_then(|()| Opened::open(images))
+        .and_then(|opened| Ok((Criu::start(program, inherited)?, Some(opened))));
     sys::namespace::join(own.as_fd(), Kind::Mount).during(|| "leave criu's mount namespace")?;
     rustix::process::fchdir(&directory).during(|| "go back to `.`")?;
     started
@@ -341,8 +349,8 @@ fn streams(directory: &Path) -> Result<Vec<String>> {
 /// the first stream with it will do.
 fn inherited_streams(streams: &[String], floe: bool) -> Vec<InheritFd> {
     let outside = |name: &str| {
-        let own = floe && (name.starts_with("file[") || name.starts_with("socket:"));
-        name.starts_with("pipe:") || own
+        let socket = floe && name.starts_with("socket:");
+        name.starts_with("pipe:") || name.starts_with("file[") || socket
     };
     let mut seen = BTreeSet::new();
     (0..3)
@@ -371,7 +379,7 @@ mod tests {
             }]
         );
         let streams = ["file[1:2]", "socket:[3]", "/dev/pts/0"].map(str::to_owned);
-        assert_eq!(inherited_streams(&streams, false), []);
+        assert_eq!(inherited_streams(&streams, false).len(), 1);
         let given: Vec<i32> = inherited_streams(&streams, true)
             .iter()
             .map(|one| one.fd)
