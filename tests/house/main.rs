@@ -125,7 +125,6 @@ fn tests_that_documents_name_exist() {
             let (file, name) = test.split_once("::").expect("file::test");
             let places = [
                 "tests/root",
-                "crates/checkpoint/tests",
                 "crates/checkpoint/tests/live",
                 "crates/cgroup/tests",
                 "crates/container/tests",

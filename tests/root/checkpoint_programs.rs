@@ -308,7 +308,7 @@ fn postgres(count: u32) {
 /// A shell with job control and an editor, on terminals that a multiplexer holds.
 fn shell(count: u32) {
     need!(host::program("tmux"), "needs tmux");
-    need!(host::program("vim"), "needs vim");
+    need!(host::program("vi"), "needs vim-tiny");
     let floe = Floe::new();
     run(&floe, &[], "tmux -S /tmp/s new-session -d -x 80 -y 24 bash; exec sleep 100000");
     let keys = |keys: &[&str]| {
@@ -324,7 +324,7 @@ fn shell(count: u32) {
     keys(&["sleep 1000", "Enter"]);
     sleep(WHILE);
     keys(&["C-z"]);
-    keys(&["bg", "Enter", "vim -u NONE /tmp/text", "Enter"]);
+    keys(&["bg", "Enter", "vi -u NONE /tmp/text", "Enter"]);
     wait_until("the editor has its file", || floe.line("exec p test -e /tmp/.text.swp").code() == 0);
     keys(&["i", "before"]);
     rounds(&floe, count);

@@ -470,7 +470,6 @@ fn the_log_may_be_text() {
 
 #[test]
 fn the_bundle_is_the_working_directory_by_default() {
-    tests::differs!("runc takes the last of two bundles");
     let container = Container::new(Bundle::new().args(["echo", "here"]));
     let mut command = container.command(["run", container.id()]);
     command.current_dir(container.bundle().path());
@@ -478,7 +477,9 @@ fn the_bundle_is_the_working_directory_by_default() {
     let mut command = container.command(["run", "--bundle", "bundle", container.id()]);
     command.current_dir(container.bundle().directory());
     container.outcome(&mut command).succeeds().prints("here\n");
-    with_flags(&container, "create", &["--bundle", "/no/such/bundle"]).fails();
+    // Of a flag that comes twice the last one counts: Podman gives some twice.
+    with_flags(&container, "create", &["--bundle", "/no/such/bundle"]).succeeds();
+    container.delete().succeeds();
 }
 
 /// What `spec` writes is a bundle that runs, but for its program.

@@ -37,10 +37,9 @@ pub(crate) fn dump(dump: &mut Dump<'_>) -> Result<()> {
             dump_tmpfs(&entries, entry, dump)?;
         }
     }
+    // Only the message about a mount that is outside needed it.
     for entry in &mut entries {
-        if entry.fstype != Fstype::Unsupported as u32 {
-            entry.fsname = None;
-        }
+        entry.fsname = None;
     }
     let mut rest = &entries[..];
     for table in &dump.mount_tables {
