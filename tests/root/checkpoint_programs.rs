@@ -342,7 +342,7 @@ fn shell(count: u32) {
 
 /// Each program, once in the standard run and ten times in the long one.
 macro_rules! programs {
-    ($($program:ident: $once:ident, $often:ident;)*) => {$(
+    ($($program:ident: fn $once:ident(), fn $often:ident();)*) => {$(
         #[test]
         fn $once() {
             $program(1);
@@ -357,11 +357,11 @@ macro_rules! programs {
 }
 
 programs! {
-    redis: redis_counts_on, redis_counts_on_after_ten_rounds;
-    nginx: nginx_serves_a_file_to_its_end, nginx_serves_a_file_through_ten_rounds;
-    python: a_python_server_answers_on, a_python_server_answers_on_after_ten_rounds;
-    node: a_node_server_answers_on, a_node_server_answers_on_after_ten_rounds;
-    java: a_java_server_answers_on, a_java_server_answers_on_after_ten_rounds;
-    postgres: postgres_loses_no_transaction, postgres_loses_no_transaction_in_ten_rounds;
-    shell: a_shell_and_its_jobs_go_on, a_shell_and_its_jobs_go_on_after_ten_rounds;
+    redis: fn redis_counts_on(), fn redis_counts_on_after_ten_rounds();
+    nginx: fn nginx_serves_a_file_to_its_end(), fn nginx_serves_a_file_through_ten_rounds();
+    python: fn a_python_server_answers_on(), fn a_python_server_answers_on_after_ten_rounds();
+    node: fn a_node_server_answers_on(), fn a_node_server_answers_on_after_ten_rounds();
+    java: fn a_java_server_answers_on(), fn a_java_server_answers_on_after_ten_rounds();
+    postgres: fn postgres_loses_no_transaction(), fn postgres_loses_no_transaction_in_ten_rounds();
+    shell: fn a_shell_and_its_jobs_go_on(), fn a_shell_and_its_jobs_go_on_after_ten_rounds();
 }

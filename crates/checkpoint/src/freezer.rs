@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Freezer {
     directory: OwnedFd,
+    /// The file that freezes. Open from the start: where v2 is mounted with `nsdelegate`, nobody who
+    /// is in the container's cgroup namespace may open it to write.
+    control: OwnedFd,
     name: String,
     v2: bool,
     /// Whether the caller had frozen it.
@@ -31,13 +34,29 @@ impl Freezer {
         let name = path.display().to_string();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty()).during("open group", &name)?;
+        let writable = |file| {
+            openat(
+                &directory,
+                file,
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        };
+        let (control, v2) = match writable("cgroup.freeze") {
+            Ok(control) => (control, true),
+            Err(sys::Errno::NOENT) => {
+                let about = || format!("{name}/freezer.state");
+                (writable("freezer.state").during("open", about())?, false)
+            }
+            Err(errno) => return Err(errno).during("open", format!("{name}/cgroup.freeze")),
+        };
         let mut freezer = Self {
             directory,
+            control,
             name,
-            v2: false,
+            v2,
             was_frozen: false,
         };
-        freezer.v2 = freezer.read("cgroup.freeze").is_ok();
         freezer.was_frozen = match freezer.v2 {
             true => freezer.read("cgroup.freeze")?.trim() == "1",
             false => freezer.read("freezer.state")?.trim() != "THAWED",
@@ -52,17 +71,11 @@ impl Freezer {
         std::io::read_to_string(std::fs::File::from(fd)).during("read", about())
     }
 
+    /// Writes v1's word or v2's.
     fn write(&self, value: [&str; 2]) -> Result<()> {
-        let (file, value) = if self.v2 {
-            ("cgroup.freeze", value[1])
-        } else {
-            ("freezer.state", value[0])
-        };
-        let about = || format!("{}/{file}", self.name);
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let fd = openat(&self.directory, file, flags, Mode::empty()).during("open", about())?;
-        rustix::io::write(fd, value.as_bytes())
-            .during("write", about())
+        let value = value[usize::from(self.v2)];
+        rustix::io::pwrite(&self.control, value.as_bytes(), 0)
+            .during("freeze or thaw group", &self.name)
             .map(drop)
     }
 

@@ -50,13 +50,15 @@ pub(crate) const ROUNDS: [Round; 5] = [
 
 /// What takes minutes where code is interpreted, waits for a race that needs two fast processors, or asks the kernel
 /// for nothing that differs between these machines.
-const SLOW: [&str; 10] = [
+const SLOW: [&str; 12] = [
     "fuzz::",
     "engine_",
     "kill_steps",
     "floe_",
     "attack_",
-    "checkpoint::",
+    "checkpoint",
+    "criu_rpc",
+    "group_",
     "namespace_",
     "oci_commands",
     "oci_hooks",
